@@ -1,4 +1,4 @@
-r"""Files read through Bio-Formats: parallel reads, Java's own rate, isolation, start-up, opening.
+r"""Files read through Bio-Formats: parallel reads, Java's own rate, start-up, isolation, opening.
 
     python benchmarks/bench_bioformats.py [--side 16384] [--repeats 5] [--only read cold ...]
         [--data FOLDER] [--peer-python PEERS/bin/python]
@@ -29,7 +29,8 @@ import numpy as np
 from support.harness import cold, interleave, table
 
 TILE = 1024
-SECTIONS = ("parallel", "read", "isolated", "cold", "open")
+SECTIONS = ("parallel", "read", "isolated", "cold", "open", "reopen")
+SET_OF_FILES = 500
 FAKE = "fake&sizeX={side}&sizeY={side}&pixelType=uint16.fake"
 
 
@@ -288,6 +289,63 @@ def bench_open(folder: Path, options: argparse.Namespace) -> None:
     seconds = interleave({"BioReader": ours, "setId alone": java}, options.repeats)
     ratios = table(f"Open to shape of {len(files)} real files", seconds, "setId alone")
     print(f"  {100 * (ratios['BioReader'] - 1):+.0f} % (goal: +10 %)")
+
+
+TO_SHAPE = (
+    "from bfbridge import BioReader; "
+    "br = BioReader({path!r}, backend='bioformats', index={index!r}); assert br.shape"
+)
+
+
+def write_set(folder: Path, count: int) -> Path:
+    """Write single planes and the pattern that Bio-Formats groups them by; return the pattern."""
+    import tifffile
+
+    data = folder / "set"
+    data.mkdir()
+    for number in range(count):
+        plane = np.full((64, 64), number, np.uint16)
+        tifffile.imwrite(data / f"plane_{number:04}.tif", plane)
+    pattern = data / "set.pattern"
+    pattern.write_text(f"plane_<0000-{count - 1:04}>.tif")
+    # Files that were modified within the last minute are not indexed.
+    for path in (*data.iterdir(), data, folder):
+        os.utime(path, (1e9, 1e9))
+    return pattern
+
+
+def bench_reopen(folder: Path, options: argparse.Namespace) -> None:
+    from bfbridge import BioReader
+
+    path = write_set(folder, SET_OF_FILES)
+    with tempfile.TemporaryDirectory() as place:
+
+        def shape(index: str | bool, pixel: bool = False) -> None:
+            with BioReader(path, 1, backend="bioformats", isolated=False, index=index) as br:
+                assert br.shape[2] == SET_OF_FILES
+                if pixel:
+                    assert br[0, 0, 7, 0, 0] == 7
+
+        shape(place)
+        with BioReader(path, 1, backend="bioformats", isolated=False, index=place) as br:
+            assert "from the index" in br.backend_reason, br.backend_reason
+        runs = {
+            "opened": lambda: shape(False),
+            "from the index": lambda: shape(place),
+            "opened, and a pixel": lambda: shape(False, pixel=True),
+            "from the index, and a pixel": lambda: shape(place, pixel=True),
+        }
+        title = f"Open to shape of {SET_OF_FILES} files of one set, Java running"
+        ratios = table(title, interleave(runs, options.repeats), "from the index")
+        print(f"  {ratios['opened']:.0f} x as fast with the index")
+        commands = {
+            name: [sys.executable, "-c", TO_SHAPE.format(path=str(path), index=index)]
+            for name, index in (("opened", False), ("from the index", place))
+        }
+        found = cold(commands, max(options.repeats, 5))
+        seconds = {name: taken for name, (taken, _) in found.items()}
+        ratios = table("Whole process to shape", seconds, "from the index")
+        print(f"  {ratios['opened']:.1f} x as fast with the index")
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""CZI, ND2 and LIF against the libraries for these formats, and against our own path through Java.
+"""CZI, ND2, LIF and NDPI against the libraries for these formats, and our own path through Java.
 
     python benchmarks/bench_vendors.py [--side 8192] [--peers /path/to/python] [--data FOLDER]
 
 `--peers` is the interpreter of an environment (Python 3.12) with pylibCZIrw, czifile, bioio,
-bioio-czi, nd2 and liffile; pylibCZIrw writes the CZI files, so that without it ND2 and LIF alone
-are measured. Each side runs in a separate process, after a warm-up, in turn; medians are
+bioio-czi, nd2 and liffile; pylibCZIrw writes the CZI files, so that without it ND2, LIF and NDPI
+alone are measured. Each side runs in a separate process, after a warm-up, in turn; medians are
 shown. CPU seconds are shown as well, because a reader that uses every core does not do less work.
 """
 
@@ -28,6 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 from tests.support.czis import Block, metadata_xml, write_czi  # noqa: E402
 from tests.support.lifs import image_of, write_lif  # noqa: E402
 from tests.support.nd2s import Nd2Channel, Nd2Loop, write_nd2  # noqa: E402
+from tests.support.ndpis import Page, Slide, smooth, write_ndpi  # noqa: E402
 from tests.support.webserver import serve  # noqa: E402
 
 US = sys.executable
@@ -104,6 +105,16 @@ LIF_WHOLE = """
 import liffile
 file = liffile.LifFile(path)
 report(lambda: [image.asarray() for image in file.images])
+"""
+TIFF_WHOLE = """
+import tifffile
+file = tifffile.TiffFile(path)
+report(lambda: file.pages[0].asarray(maxworkers=2))
+"""
+TIFF_CROPS = """
+import tifffile, zarr
+array = zarr.open(tifffile.TiffFile(path).pages[0].aszarr(maxworkers=2), mode="r")
+report(lambda: [array[y:y + 1024, x:x + 1024] for y, x in places()])
 """
 OUR_SERIES = """
 def run():
@@ -344,12 +355,32 @@ def others(folder: Path, data: Path, peers: str | None, repeats: int) -> None:
     cold(lif[0], peers)
 
 
+def slides(folder: Path, side: int, repeats: int) -> None:
+    """NDPI: one level of restart intervals, with colour at full size and halved."""
+    pixels = smooth(side, side)
+    pixels += np.random.default_rng(0).integers(0, 12, pixels.shape, np.uint8)
+    for subsampling in ("4:4:4", "4:2:0"):
+        interval = 2048 // (8 if subsampling == "4:4:4" else 16)
+        page = Page(pixels, interval=interval, subsampling=subsampling)
+        path = write_ndpi(folder / "slide.ndpi", Slide([page, Page(smooth(400, 900), lens=-1.0)]))
+        size = f"{side}^2, {subsampling}, {path.stat().st_size / 1e6:.0f} MB"
+        for what, ours, theirs in (
+            ("the whole level", OUR_WHOLE, TIFF_WHOLE),
+            ("20 crops of 1024^2", OUR_CROPS, TIFF_CROPS),
+        ):
+            contenders = {
+                "bfbridge": (US, OURS + ours), "tifffile": (US, theirs), "Java": (US, JAVA + ours)
+            }  # fmt: skip
+            measure(f"NDPI {size}: {what}", contenders, path, side, repeats, turns=2)
+        path.unlink()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=8192)
     parser.add_argument("--peers", default=None)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="czi,many,web,others")
+    parser.add_argument("--only", default="czi,many,web,others,slides")
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared/data")
     given = parser.parse_args(arguments)
     only = given.only.split(",")
@@ -364,6 +395,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ranges(folder, given.peers)
         if "others" in only:
             others(folder, given.data, given.peers, given.repeats)
+        if "slides" in only:
+            slides(folder, given.side, given.repeats)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ __all__ = ["BioReader"]
 
 _NAMES: Final = (str, os.PathLike)
 ISOLATED_VARIABLE = "BFBRIDGE_ISOLATED"
+INDEX_VARIABLE = "BFBRIDGE_INDEX"
 
 
 class BioReader(BfioNames, ImageView):
@@ -96,6 +97,13 @@ class BioReader(BfioNames, ImageView):
     thumbnails
         Whether a thumbnail that Bio-Formats omits (that of Aperio SVS) is an image too, after all
         others, and therefore in `associated`.
+    index
+        Whether metadata that Bio-Formats found is kept on disk, so that the same file opens in
+        milliseconds the next time, without Java until pixels are read: in the user's cache folder
+        (True), or in a folder. An entry is used only while the sizes and times of all files of the
+        data set, and the names in their folders, are unchanged; `backend_reason` says whether it
+        was. None: the environment variable ``BFBRIDGE_INDEX`` (1, true, yes, or the absolute path
+        of a folder). Without effect for formats that need no Java, and for URLs.
 
     Raises
     ------
@@ -133,6 +141,7 @@ class BioReader(BfioNames, ImageView):
         isolated: bool | None = None,
         timeout: float | None = None,
         thumbnails: bool = False,
+        index: bool | str | os.PathLike[str] | None = None,
     ) -> None:
         self.clean_metadata = flag(clean_metadata, "clean_metadata")
         self._whole_document = series is None
@@ -172,6 +181,7 @@ class BioReader(BfioNames, ImageView):
                 isolated=_is_isolated(isolated, timeout),
                 timeout=None if timeout is None else number(timeout, "timeout", positive=True),
                 thumbnails=flag(thumbnails, "thumbnails"),
+                index=_index_place(index),
             ),
             backend_name=backend,
             cache=_as_cache(cache),
@@ -362,6 +372,26 @@ def _is_isolated(isolated: bool | None, timeout: float | None) -> bool:
         value = os.environ.get(ISOLATED_VARIABLE, "")
         return value.strip().lower() in {"1", "true", "yes"}
     return flag(isolated, "isolated")
+
+
+def _index_place(index: bool | str | os.PathLike[str] | None) -> bool | str:
+    """Return the absolute folder of the index, True for the user's cache folder, or False."""
+    if isinstance(index, _NAMES):
+        if not os.fspath(index):
+            raise BadArgument(f"index={index!r}: give True, False or the path of a folder.")
+        return os.path.abspath(index)
+    if index is not None:
+        return flag(index, "index")
+    value = os.environ.get(INDEX_VARIABLE, "").strip()
+    if value.lower() in {"", "0", "false", "no"}:
+        return False
+    if value.lower() in {"1", "true", "yes"}:
+        return True
+    if not os.path.isabs(value):
+        raise BadArgument(
+            f"{INDEX_VARIABLE}={value!r}: give 1, 0 or the absolute path of a folder."
+        )
+    return value
 
 
 def _as_cache(

@@ -1,9 +1,9 @@
 """Selection of the backend for a file: a static table, and tests of the content.
 
-Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, czi, lif and nd2 for
-files of these formats they fully understand, pictures for GIF, PNG, BMP, Targa, JPEG, JPEG 2000,
-WebP and PNM, Bio-Formats for all else; geo for GeoTIFFs that none of them reads, and where a
-projection is requested.
+Order: omezarr for a Zarr store, ndpi for a TIFF with Hamamatsu's tag, ometiff for a TIFF it fully
+understands, czi, lif and nd2 for files of these formats they fully understand, pictures for GIF,
+PNG, BMP, Targa, JPEG, JPEG 2000, WebP and PNM, Bio-Formats for all else; geo for GeoTIFFs that none
+of them reads, and where a projection is requested.
 Backends of third parties come from the entry-point group ``bfbridge.backends``. Those whose module
 has a ``PRIORITY`` above 0 are tried before ours. The others are used only when a name asks for one,
 or when none of ours reads the file: Bio-Formats, which claims all content, knows no such format or
@@ -48,6 +48,7 @@ from bfbridge.storage.signatures import (
     is_zarr,
 )
 from bfbridge.tiff.coordinates import has_coordinates
+from bfbridge.tiff.hamamatsu import is_ndpi
 
 if TYPE_CHECKING:
     from bfbridge.backend import OpenOptions, ReaderBackend, WriterBackend
@@ -171,6 +172,8 @@ BACKENDS: tuple[Entry, ...] = (
         extra="omezarr",
         mime_types=("application/vnd+zarr", "application/x-zarr", "application/zip+zarr"),
     ),
+    # Before ometiff: in files of 4 GiB and more, offsets are not those of TIFF.
+    Entry("ndpi", "bfbridge_ndpi", is_ndpi, extra="ndpi", mime_types=("image/x-ndpi",)),
     Entry(
         name="ometiff",
         module="bfbridge_ometiff",
@@ -454,7 +457,8 @@ def _open_named(source: Source, options: OpenOptions, entry: Entry) -> tuple[Rea
     if reader is None:
         raise Unsupported(f"backend={entry.name!r} cannot read, only write.")
     try:
-        return _open(reader, source, options), f"backend={entry.name!r} was requested"
+        opened = _open(reader, source, options)
+        return opened, _with_note(f"backend={entry.name!r} was requested", opened)
     except Unsupported as error:
         raise Unsupported(
             f"{source.name}: the {entry.name} backend does not read this file: "
@@ -500,7 +504,11 @@ def _try(
             error.args = (f"{_sentence(error)} Other backends: {' '.join(reasons)}",)
         raise
     reason = " ".join(reasons) if reasons else f"{entry.name} claims this content"
-    return opened, reason
+    return opened, _with_note(reason, opened)
+
+
+def _with_note(reason: str, opened: ReaderBackend) -> str:
+    return f"{reason.removesuffix('.')}; {opened.note}" if opened.note else reason
 
 
 def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bfbridge_bioformats.indexing.index import index_at
     from bfbridge_bioformats.jars.locate import fetch_jar, find_jar, lookup_report, pinned_version
     from bfbridge_bioformats.reader import BioFormatsReader
     from bfbridge_bioformats.readers.inventory import Check, Format, diagnose, formats
@@ -33,6 +34,7 @@ __all__ = [
     "fetch_jar",
     "find_jar",
     "formats",
+    "index_at",
     "lookup_report",
     "pinned_version",
     "start",
@@ -54,6 +56,7 @@ _WHERE = {
     "fetch_jar": ("jars.locate", "fetch_jar"),
     "find_jar": ("jars.locate", "find_jar"),
     "formats": ("readers.inventory", "formats"),
+    "index_at": ("indexing.index", "index_at"),
     "lookup_report": ("jars.locate", "lookup_report"),
     "pinned_version": ("jars.locate", "pinned_version"),
     "start": ("runtime.machine", "start"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from bfbridge_bioformats.files.virtual_files import (
     PACKED,
     Files,
     LocalFiles,
+    Lookups,
     MappedFiles,
     seen_by_java,
 )
@@ -31,7 +32,7 @@ from bfbridge_bioformats.readers.failures import open_failure, read_failure
 from bfbridge_bioformats.readers.opening import Recipe, check_file, recipe_for
 from bfbridge_bioformats.readers.pixels import JAVA_ARRAY_LIMIT, samples_first
 from bfbridge_bioformats.readers.pool import JavaReader, ReaderPool
-from bfbridge_bioformats.readers.records import SeriesImage, read_images
+from bfbridge_bioformats.readers.records import SeriesImage, describe, images_from
 from bfbridge_bioformats.runtime.calls import Activity, Bounds, call, check_wanted
 from bfbridge_bioformats.runtime.machine import machine
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from bfbridge.storage.source import Source
     from bfbridge_bioformats.files.archives import Package
+    from bfbridge_bioformats.indexing.entry import Facts
 
 __all__ = ["BioFormatsReader"]
 
@@ -49,6 +51,8 @@ _LEFT = "Its thread continues in Java and cannot be ended; use isolated=True or 
 # One call of openBytes uses at most this share of Java's heap: decoders need memory too.
 _HEAP_SHARE = 8
 _SMALLEST_PIECE = 16 << 20
+# Of files with more images, reading the original metadata takes seconds.
+_MOST_WITH_ORIGINAL = 256
 
 
 class BioFormatsReader(ReaderBackend):
@@ -79,6 +83,7 @@ class BioFormatsReader(ReaderBackend):
         self._xml_made = False
         self._used: tuple[str, ...] | None = None
         self._original: dict[str, Any] | None = None
+        self._trace: _Trace | None = None
         self.format = format_
         machine.close_at_exit(self)
         # A reader that is deleted without close() releases its file as well.
@@ -104,6 +109,14 @@ class BioFormatsReader(ReaderBackend):
         TookTooLong
             It took longer than `options.timeout`, or than `Limits.idle_seconds` without reading.
         """
+        if options.index and source.path is not None:
+            from bfbridge_bioformats.indexing.reader import open_indexed
+
+            return open_indexed(source, source.path, options, cls._open_with_java)
+        return cls._open_with_java(source, options)
+
+    @classmethod
+    def _open_with_java(cls, source: Source, options: OpenOptions) -> ReaderBackend:
         if options.isolated:
             from bfbridge_bioformats.isolation.isolated import IsolatedReader
 
@@ -171,15 +184,19 @@ class BioFormatsReader(ReaderBackend):
         java = first.java
         try:
             with files.using(first.table):
-                entries = read_images(java, store, source.name, options.limits)
+                described = describe(java, store, source.name, options.limits)
+                entries = images_from(described, source.name, options.limits)
             format_ = str(java.getFormat())
+            trace = _trace_of(described, files, first) if options.index else None
         except BaseException:
             java.close()
             raise
         pool = ReaderPool(
             lambda: _another(recipe, source), first, cost, options.max_workers, source.name
         )
-        return cls(source.name, entries, pool, files, store, format_, bounds)
+        reader = cls(source.name, entries, pool, files, store, format_, bounds)
+        reader._trace = trace
+        return reader
 
     @property
     def images(self) -> Sequence[Image]:
@@ -223,7 +240,7 @@ class BioFormatsReader(ReaderBackend):
     def _fill(self, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` plane by plane, in blocks that fit into a Java array."""
         entry = self._entries[region.image]
-        layout = entry.layout
+        layout = entry.layouts[region.level]
         pixel = layout.samples * layout.dtype.itemsize
         blocks = self._blocks(entry, region)
         with self._pooled_reader() as reader:
@@ -247,7 +264,8 @@ class BioFormatsReader(ReaderBackend):
     def _blocks(self, entry: SeriesImage, region: Region) -> list[tuple[int, int, int, int]]:
         """Return the blocks of one plane of a region: row, column, height, width."""
         size_y, size_x = region.shape[3:]
-        pixel = entry.layout.samples * entry.layout.dtype.itemsize
+        layout = entry.layouts[region.level]
+        pixel = layout.samples * layout.dtype.itemsize
         step_x = max(min(size_x, _piece_bytes() // pixel), 1)
         step_y = max(_piece_bytes() // (pixel * step_x), 1)
         stored = entry.image.levels[region.level].chunk[3]
@@ -306,6 +324,29 @@ class BioFormatsReader(ReaderBackend):
         look = partial(document.lookup_table, series=entry.series, plane=plane)
         return self._call(partial(self._ask, look))
 
+    def facts(self) -> Facts | None:
+        """Return what the index keeps of this file, once; None if it cannot be kept."""
+        trace, self._trace = self._trace, None
+        if trace is None:
+            return None
+        from bfbridge_bioformats.indexing.entry import Facts
+
+        few = len(self._entries) <= _MOST_WITH_ORIGINAL
+        return Facts(
+            format=self.format,
+            described=trace.described,
+            xml=self.ome_xml(),
+            original=self.original_metadata if few else None,
+            modulo={
+                number: self.modulo(number)
+                for number, entry in enumerate(self._entries)
+                if entry.series in trace.with_modulo
+            },
+            used=self.used_files,
+            looked_up=trace.lookups.names,
+            tree=trace.lookups.tree,
+        )
+
     def _ask(self, question: Callable[[JavaReader], T]) -> T:
         with self._pooled_reader() as reader:
             return question(reader)
@@ -328,6 +369,35 @@ class BioFormatsReader(ReaderBackend):
         self._finalizer.detach()
         call(partial(_close, self._pool, self._files), self._name, "closing it")
         self._store = None
+
+
+class _Trace(NamedTuple):
+    """What is known only while a file is opened, for `BioFormatsReader.facts`.
+
+    Attributes
+    ----------
+    described
+        Java's description of each series.
+    with_modulo
+        Numbers of the series with further axes.
+    lookups
+        What Java looked up.
+    """
+
+    described: list[dict[str, Any]]
+    with_modulo: frozenset[int]
+    lookups: Lookups
+
+
+def _trace_of(described: list[dict[str, Any]], files: Files, first: JavaReader) -> _Trace | None:
+    """Return the trace of opening a file on disk; None for others."""
+    lookups = files.take_lookups(first.table)
+    # Bio-Formats of a Java that another library started need not be the one in the index.
+    if lookups is None or machine.adopted:
+        return None
+    with files.using(first.table):
+        found = machine.type("bfbridge.Store").seriesWithModulo(first.java)
+    return _Trace(described, frozenset(map(int, found)), lookups)
 
 
 def _package(source: Source, options: OpenOptions) -> Package | None:

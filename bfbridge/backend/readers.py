@@ -49,6 +49,9 @@ class OpenOptions:
         Seconds that Java may take to open the file, or for one call of ``read``; None for no limit.
     thumbnails
         Whether a thumbnail that Bio-Formats omits (Aperio SVS) is an image, the last one.
+    index
+        Whether the metadata is kept on disk, so that the file opens faster the next time: in the
+        user's cache folder (True), or in a folder. Backends that open every file fast ignore it.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -60,6 +63,7 @@ class OpenOptions:
     isolated: bool = False
     timeout: float | None = None
     thumbnails: bool = False
+    index: bool | str = False
 
 
 class ReaderBackend(ABC):
@@ -71,12 +75,15 @@ class ReaderBackend(ABC):
         Name of the backend.
     waits
         Whether `read` mostly waits for a server, so that more threads than CPUs make it faster.
+    note
+        How the file was opened, a clause for `BioReader.backend_reason`; empty for the usual way.
     rectangles
         Left, top, width, height of scenes on one plane, by number (None: it has none), in pixels.
     """
 
     name: ClassVar[str]
     waits: bool = False
+    note: str = ""
     rectangles: Mapping[int | None, tuple[int, int, int, int]] | None = None
 
     @classmethod

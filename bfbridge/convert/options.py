@@ -377,9 +377,11 @@ class ConvertOptions(_Checked):
     def fingerprint(self) -> str:
         """A digest of the options that change the new files."""
         used = {f.name: getattr(self, f.name) for f in fields(self) if option_of(f).affects_file}
-        # Credentials expire, and are kept out of reports.
+        # Credentials expire, and are kept out of reports. The index changes no pixels.
         used["reader_options"] = {
-            name: value for name, value in self.reader_options.items() if name != "storage_options"
+            name: value
+            for name, value in self.reader_options.items()
+            if name not in ("storage_options", "index")
         }
         text = json.dumps(_plain(used), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -74,6 +74,8 @@ class ServeOptions:
         Number of processes.
     isolated
         Whether Bio-Formats runs in separate processes.
+    index
+        Whether metadata that Bio-Formats finds is kept on disk; see `BioReader`.
     storage_options
         For URLs: options of their fsspec filesystem.
     limits
@@ -104,6 +106,7 @@ class ServeOptions:
     timeout: float = 60.0
     workers: int = 1
     isolated: bool = False
+    index: bool = False
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     limits: Limits = SERVED_LIMITS
     access_log: bool = True

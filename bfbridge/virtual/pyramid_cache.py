@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import struct
 import threading
 import time
@@ -24,14 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.errors import BadArgument
-from bfbridge.runtime import forking
 from bfbridge.runtime.systems import cache_folder, replace
+from bfbridge.storage.cache_folder import MARK, CacheFolder
 
 if TYPE_CHECKING:
     from bfbridge.backend import Shape5
     from bfbridge.views import ImageView
 
-__all__ = ["VARIABLE", "ChunkFiles", "PyramidCache", "default_cache", "files_of"]
+__all__ = ["VARIABLE", "ChunkFiles", "default_cache", "files_of"]
 
 Array = np.ndarray[Any, Any]
 VARIABLE: Final = "BFBRIDGE_PYRAMID_CACHE"
@@ -43,97 +42,7 @@ _FORMAT: Final = 1
 """Part of the digest; change it with the method of computing or storing chunks."""
 _HEADER: Final = struct.Struct("<4sII")
 _MAGIC: Final = b"bfpc"
-_MARK: Final = "used"
 _UNITS: Final = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-class PyramidCache:
-    """A folder of computed chunks of limited size. Thread-safe; processes may share it.
-
-    Parameters
-    ----------
-    folder
-        Created on first use, readable by its user only.
-    max_bytes
-        Maximum size; the least recently used images are removed first.
-    """
-
-    def __init__(self, folder: Path, max_bytes: int = _MOST_BYTES) -> None:
-        self.folder = folder
-        self.max_bytes = max_bytes
-        self._lock = forking.lock()
-        self._size: int | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files in the folder."""
-        return sum(size for size, _ in self._entries().values())
-
-    def clear(self) -> int:
-        """Remove everything; return the number of bytes removed."""
-        with self._lock:
-            self._size = None
-            entries = self._entries()
-            for entry in entries:
-                shutil.rmtree(entry, ignore_errors=True)
-            return sum(size for size, _ in entries.values())
-
-    def make_room(self, wanted: int, kept: Path) -> bool:
-        """Reserve space for bytes that will be written; return whether they fit.
-
-        Parameters
-        ----------
-        wanted
-            Number of bytes.
-        kept
-            The folder that is being written; it is kept.
-        """
-        with self._lock:
-            if self._size is None:
-                self._size = self.nbytes
-            if self._size + wanted > self.max_bytes:
-                self._shrink(wanted, kept)
-            if self._size + wanted > self.max_bytes:
-                return False
-            self._size += wanted
-            return True
-
-    def _shrink(self, wanted: int, kept: Path) -> None:
-        """Remove the least recently used images until there is space."""
-        entries = self._entries()
-        size = sum(count for count, _ in entries.values())
-        for entry, (count, _) in sorted(entries.items(), key=lambda item: item[1][1]):
-            if size + wanted <= self.max_bytes:
-                break
-            if entry != kept:
-                shutil.rmtree(entry, ignore_errors=True)
-                size -= count
-        self._size = size
-
-    def _entries(self) -> dict[Path, tuple[int, float]]:
-        """Return the size and time of last use of each image's folder."""
-        found: dict[Path, tuple[int, float]] = {}
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(self.folder):
-                if entry.is_dir(follow_symlinks=False):
-                    found[Path(entry.path)] = (_size_of(entry.path), _used(entry.path))
-        return found
-
-
-def _size_of(folder: str) -> int:
-    total = 0
-    for root, _, files in os.walk(folder):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(root, name)).st_size
-    return total
-
-
-def _used(folder: str) -> float:
-    try:
-        return os.stat(os.path.join(folder, _MARK)).st_mtime
-    except OSError:
-        return 0.0
 
 
 class ChunkFiles:
@@ -147,7 +56,7 @@ class ChunkFiles:
         Identifies the content of the image's file and how its chunks are computed.
     """
 
-    def __init__(self, cache: PyramidCache, digest: str) -> None:
+    def __init__(self, cache: CacheFolder, digest: str) -> None:
         self._cache = cache
         self._entry = cache.folder / digest
         self._marked = 0.0
@@ -201,8 +110,7 @@ class ChunkFiles:
         path = self._path(name, index)
         partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
-            # Other users may not be allowed to read the file.
-            self._cache.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._cache.make()
             path.parent.mkdir(parents=True, exist_ok=True)
             self._touch()
             partial.write_bytes(data)
@@ -221,7 +129,7 @@ class ChunkFiles:
         if time.monotonic() - self._marked > 60 or not self._marked:
             self._marked = time.monotonic()
             with contextlib.suppress(OSError):
-                (self._entry / _MARK).touch()
+                (self._entry / MARK).touch()
 
 
 def _encode(flat: Array) -> bytes:
@@ -241,11 +149,11 @@ def _decode(body: memoryview, length: int) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def _cache_at(folder: Path, max_bytes: int) -> PyramidCache:
-    return PyramidCache(folder, max_bytes)
+def _cache_at(folder: Path, max_bytes: int) -> CacheFolder:
+    return CacheFolder(folder, max_bytes)
 
 
-def default_cache() -> PyramidCache:
+def default_cache() -> CacheFolder:
     """Return the cache in the user's folder, limited by ``BFBRIDGE_PYRAMID_CACHE``.
 
     Raises

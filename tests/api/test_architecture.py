@@ -27,6 +27,7 @@ NAMING_FORMATS = {
     "ngff/compression.py": "the container of encoded chunks, in `StoredAs`",
     "registry.py": "the table of backends",
     "storage/signatures.py": "names of Zarr stores at URLs",
+    "tiff/hamamatsu.py": "suffixes of plain TIFF files",
     "files/attribute_names.py": "bfio's names of backends",
     "__init__.py": "starts Java on request",
     "wipp.py": "the two formats of WIPP",

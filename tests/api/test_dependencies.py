@@ -49,6 +49,7 @@ EXTRAS = {
     "bfbridge_geotiff": ("geo",),
     "bfbridge_lif": ("lif",),
     "bfbridge_nd2": ("nd2",),
+    "bfbridge_ndpi": ("ndpi",),
     "bfbridge_ometiff": ("ometiff",),
     "bfbridge_omezarr": ("omezarr", "remote"),
     "bfbridge_pictures": ("pictures",),

@@ -12,7 +12,7 @@ HEAVY = (
     "rich", "numcodecs", "pydantic", "lxml", "asyncio", "cmap", "PIL",
     "bfbridge.rendering", "bfbridge.virtual", "bfbridge.serve", "aiohttp",
     "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_pictures",
-    "bfbridge_czi", "bfbridge_lif", "bfbridge_nd2",
+    "bfbridge_czi", "bfbridge_lif", "bfbridge_nd2", "bfbridge_ndpi",
     "bfbridge_geotiff", "rasterio", "affine",
 )  # fmt: skip
 

@@ -76,6 +76,8 @@ def make(folder: Path, name: str) -> Path:
     return path
 
 
+# A directory with the tag 65420.
+HAMAMATSU = b"II*\0\x0c\0\0\0rest\1\0\x8c\xff\4\0\1\0\0\0\1\0\0\0"
 CONTENT = {
     "a.tif": b"II*\0rest",
     "a.dat": b"MM\0*rest",
@@ -86,6 +88,9 @@ CONTENT = {
     "old.lei": b"p\0\0\0\x10\0\0\0rest",
     "a.nd2": b"\xda\xce\xbe\nrest",
     "old.nd2": b"\0\0\0\x0cjP  rest",
+    "a.ndpi": HAMAMATSU,
+    "hamamatsu.tif": HAMAMATSU,
+    "no tag.ndpi": b"II*\0\x0c\0\0\0rest\1\0\0\1\3\0\1\0\0\0\1\0\0\0",
     "a.zarr.zip": b"PK\x03\x04rest",
     "a.ozx": b"PK\x03\x04rest",
     "other.zip": b"PK\x03\x04rest",
@@ -110,6 +115,9 @@ CONTENT = {
         ("old.lei", "bioformats"),
         ("a.nd2", "nd2"),
         ("old.nd2", "bioformats"),
+        ("a.ndpi", "ndpi"),
+        ("hamamatsu.tif", "ndpi"),
+        ("no tag.ndpi", "ometiff"),
         ("dicom.dcm", "bioformats"),
         ("a.zarr.zip", "omezarr"),
         ("a.ozx", "omezarr"),

@@ -14,7 +14,7 @@ import bfbridge_bioformats
 from bfbridge.backend import OpenOptions, Region
 from bfbridge.limits import Limits
 from bfbridge.storage.source import as_source
-from bfbridge_bioformats.readers.records import read_images
+from bfbridge_bioformats.readers.records import describe, images_from
 from bfbridge_bioformats.runtime.machine import machine
 
 pytestmark = pytest.mark.java
@@ -125,7 +125,8 @@ def test_halves_of_pairs_become_the_replacement_character():
             def describe(self, reader):
                 return machine.type("bfbridge.Records").describe(reader, store)
 
-        (entry,) = read_images(reader, Told(), "a.fake", Limits())
+        described = describe(reader, Told(), "a.fake", Limits())
+        (entry,) = images_from(described, "a.fake", Limits())
         reader.close()
     assert (entry.image.name, entry.image.channels[0].name) == (REPLACED, REPLACED)
 

@@ -16,6 +16,7 @@ from bfbridge_czi import CziReader
 from bfbridge_geotiff import GeoReader
 from bfbridge_lif import LifReader
 from bfbridge_nd2 import Nd2Reader
+from bfbridge_ndpi import NdpiReader
 from bfbridge_ometiff import OmeTiffReader, OmeTiffWriter
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter
 from bfbridge_pictures import PictureReader
@@ -23,6 +24,7 @@ from tests.support import pictures
 from tests.support.czis import Block, write_czi
 from tests.support.lifs import image_of, write_lif
 from tests.support.nd2s import Nd2Channel, Nd2Loop, write_nd2
+from tests.support.ndpis import Page, Slide, write_ndpi
 
 
 class TestOmeTiff(BackendSuite):
@@ -107,6 +109,22 @@ class TestNd2(BackendSuite):
 
 class TestNd2Compressed(TestNd2):
     compress = True
+
+
+class TestNdpi(BackendSuite):
+    reader = NdpiReader
+    suffix = ".ndpi"
+    shape = (1, 1, 4, 37, 53)
+    compression = "jpegxr"
+
+    def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
+        compression = self.compression
+        pages = [Page(plane, compression=compression, strip=8) for plane in pixels[0, 0]]
+        write_ndpi(path, Slide(pages, mode=17))
+
+
+class TestNdpiUncompressed(TestNdpi):
+    compression = "none"
 
 
 def _planes(

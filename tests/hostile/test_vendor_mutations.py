@@ -1,4 +1,4 @@
-"""CZI, LIF and ND2 files whose numbers and bytes were changed at random: no hang, no crash.
+"""CZI, LIF, ND2 and NDPI files whose numbers and bytes were changed at random: no hang, no crash.
 
 Each file is opened in a process of its own, which reads its metadata and the first planes. The
 numbers of a failure are in its message; ``changed(data, random.Random(number))`` makes the file
@@ -23,6 +23,7 @@ from bfbridge.storage.source import as_source
 from bfbridge_czi import CziReader
 from bfbridge_lif import LifReader
 from bfbridge_nd2 import Nd2Reader
+from bfbridge_ndpi import NdpiReader
 from tests.real.manifest import DATA
 from tests.support.czis import Block, write_czi
 from tests.support.forked import check
@@ -30,12 +31,15 @@ from tests.support.vendorzoo import ZOO
 
 QUICK, BLOCK, BLOCKS = 60, 300, 6
 LARGEST = 6_000_000
-READERS: dict[str, type[ReaderBackend]] = {"czi": CziReader, "lif": LifReader, "nd2": Nd2Reader}
-# Where structures begin: entries and segments, items and elements, chunks.
+READERS: dict[str, type[ReaderBackend]] = {
+    "czi": CziReader, "lif": LifReader, "nd2": Nd2Reader, "ndpi": NdpiReader,
+}  # fmt: skip
+# Where structures begin: entries and segments, items and elements, chunks, directories and streams.
 MARKS = {
     ".czi": (b"DV", b"ZISRAW", b"WMPHOTO", b"II\xbc"),
     ".lif": (b"p\0\0\0", b"B\0y\0t\0e\0s\0I\0n\0c\0", b"E\0l\0e\0m\0e\0n\0t\0s\0"),
     ".nd2": (b"\xda\xce\xbe\n", b"u\0i\0", b"ImageDataSeq|", b"p\0", b"!"),
+    ".ndpi": (b"\0\1\4\0", b"\x11\1\4\0", b"\x8c\xff", b"\xff\xd8", b"\xff\xc0", b"WMPHOTO"),
 }
 MOST_PIXELS = 1 << 24
 
@@ -45,6 +49,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def suffix_of(data: bytes) -> str:
     if data.startswith(b"ZISRAW"):
         return ".czi"
+    if data.startswith(b"II*\0"):
+        return ".ndpi"
     return ".nd2" if data.startswith(b"\xda\xce\xbe") else ".lif"
 
 
@@ -139,7 +145,7 @@ def made(kind: str, folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow(ci=True)
-@pytest.mark.parametrize("kind", ["czi", "lif", "nd2"])
+@pytest.mark.parametrize("kind", ["czi", "lif", "nd2", "ndpi"])
 def test_made_files_that_are_changed(tmp_path: Path, kind: str) -> None:
     sources = list(made(kind, tmp_path))
     (tmp_path / "here").mkdir()
@@ -168,7 +174,7 @@ def test_jpegxr_tiles_that_are_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["czi", "lif", "nd2"])
+@pytest.mark.parametrize("kind", ["czi", "lif", "nd2", "ndpi"])
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_more_files_that_are_changed(tmp_path: Path, kind: str, block: int) -> None:
     sources = list(made(kind, tmp_path))

@@ -1,4 +1,4 @@
-"""CZI, LIF and ND2 files that lie, are cut short or would take hours: an error, soon.
+"""CZI, LIF, ND2 and NDPI files that lie, are cut short or would take hours: an error, soon.
 
 And files that change while they are open.
 """
@@ -32,17 +32,21 @@ from bfbridge.storage.source import as_source
 from bfbridge_czi import CziReader
 from bfbridge_lif import LifReader
 from bfbridge_nd2 import Nd2Reader
+from bfbridge_ndpi import NdpiReader
 from tests.support import lifs
 from tests.support.agreement import all_of, opened
 from tests.support.czis import Block, czi_bytes, metadata_xml
 from tests.support.lifs import Dimension, LifImage, image_of, lif_bytes
 from tests.support.nd2s import U32, Nd2Channel, Nd2Loop, lite, nd2_bytes, nd2_parts
+from tests.support.ndpis import Page, Slide, ndpi_bytes, slide_of, smooth
 from tests.support.peak import peak_memory
 
 Array = np.ndarray[Any, Any]
 SECONDS = 10
 MEMORY = 256 << 20
-READERS: dict[str, type[ReaderBackend]] = {"czi": CziReader, "lif": LifReader, "nd2": Nd2Reader}
+READERS: dict[str, type[ReaderBackend]] = {
+    "czi": CziReader, "lif": LifReader, "nd2": Nd2Reader, "ndpi": NdpiReader,
+}  # fmt: skip
 STRICT = Limits(xml_bytes=1 << 20, tag_bytes=1 << 20, chunk_bytes=1 << 24)
 
 
@@ -67,12 +71,23 @@ def nd2(seed: int = 0, *, compress: bool = False) -> bytes:
     return nd2_bytes(noise((3, 24, 40, 2), seed), [Nd2Loop("T", 3)], channels, compress=compress)
 
 
+def ndpi(seed: int = 0) -> bytes:
+    return ndpi_bytes(slide_of(smooth(64, 128, seed=seed), levels=2, interval=4))
+
+
+def ndpi_in_jpegxr(seed: int = 0) -> bytes:
+    pages = [Page(plane, compression="jpegxr", strip=8) for plane in noise((3, 24, 40), seed)]
+    return ndpi_bytes(Slide(pages, mode=17))
+
+
 SOUND: dict[str, tuple[str, Callable[[int], bytes]]] = {
     "czi": ("czi", czi),
     "czi uncompressed": ("czi", lambda seed: czi(seed, "none")),
     "lif": ("lif", lif),
     "nd2": ("nd2", nd2),
     "nd2 compressed": ("nd2", lambda seed: nd2(seed, compress=True)),
+    "ndpi": ("ndpi", ndpi),
+    "ndpi in JPEG XR": ("ndpi", ndpi_in_jpegxr),
 }
 
 
@@ -135,8 +150,8 @@ def test_a_file_written_to_while_it_is_open(name: str, how: str, tmp_path: Path)
         path.write_bytes({"damage": bytes(len(other)), "shorter": other[:900]}.get(how, other))
         os.utime(path, ns=(2_000_000_007, 2_000_000_007))
         read: Callable[[], object] = partial(reader.read, last, np.empty(last.shape, first.dtype))
-        if how == "metadata" and kind != "lif":
-            # Of LIF all metadata are read when the file is opened.
+        if how == "metadata" and kind not in ("lif", "ndpi"):
+            # Of LIF, and of small NDPI files, all metadata are read when the file is opened.
             read = reader.ome_xml
         with pytest.raises(FileChanged, match=rf"made\.{kind}: the file has changed"):
             read()

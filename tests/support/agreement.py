@@ -69,6 +69,7 @@ def differences(
     *,
     more: Collection[str] = (),
     but: Collection[str] = (),
+    within: int = 0,
 ) -> list[str]:
     """Return what the second backend says and the first says otherwise.
 
@@ -79,15 +80,18 @@ def differences(
     more
         Parts of paths of the document, and fields of records, that only the first may have.
     but
-        Parts of paths that are not compared.
+        Parts of paths, and of differences of records, that are not compared.
+    within
+        Largest difference of two pixels that counts as equal.
     """
     found = []
     if len(ours.images) != len(theirs.images):
         return [f"{len(ours.images)} images, not {len(theirs.images)}"]
     for number, (mine, other) in enumerate(zip(ours.images, theirs.images, strict=True)):
-        found += [f"image {number}: {each}" for each in _records(mine, other, more)]
+        told = [f"image {number}: {each}" for each in _records(mine, other, more)]
+        found += [each for each in told if not any(part in each for part in but)]
         if not found:
-            found += [f"image {number}: {each}" for each in _pixels(ours, theirs, number)]
+            found += [f"image {number}: {each}" for each in _pixels(ours, theirs, number, within)]
     mine_xml, other_xml = ours.ome_xml(), theirs.ome_xml()
     assert mine_xml is not None
     assert other_xml is not None
@@ -127,11 +131,15 @@ def _channels(channels: Collection[Any], more: Collection[str]) -> list[dict[str
     return [{name: getattr(channel, name) for name in kept} for channel in channels]
 
 
-def _pixels(ours: ReaderBackend, theirs: ReaderBackend, number: int) -> Iterator[str]:
+def _pixels(ours: ReaderBackend, theirs: ReaderBackend, number: int, within: int) -> Iterator[str]:
     record = ours.images[number]
     for level in range(len(record.levels)):
         left, right = all_of(ours, number, level), all_of(theirs, number, level)
-        if not np.array_equal(left, right, equal_nan=left.dtype.kind == "f"):
+        if within:
+            worst = np.abs(left.astype(int) - right).max()
+            if worst > within:
+                yield f"level {level}: pixels differ by up to {worst}"
+        elif not np.array_equal(left, right, equal_nan=left.dtype.kind == "f"):
             wrong = np.argwhere(left != right)
             yield f"level {level}: {len(wrong)} pixels differ, the first at {wrong[0]}"
     for channel in range(len(record.channels)):

@@ -1,4 +1,4 @@
-"""CZI, LIF and ND2 files of many makes, each made from a number.
+"""CZI, LIF, ND2 and NDPI files of many makes, each made from a number.
 
 The same number makes the same file. What Bio-Formats is known to read wrongly (DESIGN.md) is not
 made here: the tests of each backend look at that.
@@ -18,6 +18,7 @@ from tests.support import lifs
 from tests.support.czis import Block, metadata_xml, write_czi
 from tests.support.lifs import Dimension, LifImage, write_lif
 from tests.support.nd2s import Nd2Channel, Nd2Loop, write_nd2
+from tests.support.ndpis import Page, Slide, slide_of, smooth, write_ndpi
 
 __all__ = ["ZOO", "Maker"]
 
@@ -209,6 +210,22 @@ def nd2(number: int, folder: Path) -> Path:
     return write_nd2(path, frames, loops, channels, compress=rng.random() < 0.4)
 
 
+def ndpi(number: int, folder: Path) -> Path:
+    """Write an NDPI file in JPEG or JPEG XR."""
+    rng = random.Random(number)
+    height, width = rng.randint(40, 120), 64 * rng.randint(1, 4)
+    if rng.random() < 0.3:
+        values = np.random.default_rng(number).integers(0, 4000, (height, width)).astype(np.uint16)
+        slide = Slide([Page(values, compression="jpegxr", strip=rng.choice([0, 16]))], mode=17)
+    else:
+        slide = slide_of(
+            smooth(height, width, seed=number), levels=rng.randint(1, 3), depth=rng.randint(1, 2),
+            interval=rng.choice([0, 2, 8, 16]), marked=rng.random() < 0.8,
+            subsampling=rng.choice(["4:4:4", "4:2:2", "4:2:0"]),
+        )  # fmt: skip
+    return write_ndpi(folder / "made.ndpi", slide)
+
+
 ZOO: Final[dict[str, Maker]] = {
-    "czi": czi, "czi by libCZI": czi_by_libczi, "lif": lif, "nd2": nd2,
+    "czi": czi, "czi by libCZI": czi_by_libczi, "lif": lif, "nd2": nd2, "ndpi": ndpi,
 }  # fmt: skip

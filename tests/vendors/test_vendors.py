@@ -1,4 +1,4 @@
-"""CZI, LIF and ND2 from everywhere: paths, memory, open files, URLs by ranges; never with Java."""
+"""CZI, LIF, ND2, NDPI from everywhere: paths, memory, open files, URLs by ranges; without Java."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bfbridge import BioReader
 from tests.support.czis import Block, write_czi
 from tests.support.lifs import image_of, write_lif
 from tests.support.nd2s import Nd2Channel, Nd2Loop, write_nd2
+from tests.support.ndpis import Page, Slide, write_ndpi
 from tests.support.webserver import serve
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +25,10 @@ TILES, SIDE = 8, 256
 def pixels_of(name: str) -> Array:
     """Z, C, Y, X: noise, which no codec makes small."""
     side = TILES * SIDE
-    shape = {"czi": (1, 1, side, side), "lif": (4, 2, 512, 700), "nd2": (4, 2, 512, 700)}[name]
+    shape = {
+        "czi": (1, 1, side, side), "lif": (4, 2, 512, 700), "nd2": (4, 2, 512, 700),
+        "ndpi": (4, 1, 512, 700),
+    }[name]  # fmt: skip
     return np.random.default_rng(7).integers(0, 60_000, shape).astype(np.uint16)
 
 
@@ -46,8 +50,13 @@ def make_nd2(path: Path, pixels: Array) -> None:
     write_nd2(path, pixels.transpose(0, 2, 3, 1), loops, channels)
 
 
+def make_ndpi(path: Path, pixels: Array) -> None:
+    pages = [Page(plane, compression="jpegxr", strip=64) for plane in pixels[:, 0]]
+    write_ndpi(path, Slide(pages, mode=17))
+
+
 MAKERS: dict[str, Callable[[Path, Array], None]] = {
-    "czi": make_czi, "lif": make_lif, "nd2": make_nd2,
+    "czi": make_czi, "lif": make_lif, "nd2": make_nd2, "ndpi": make_ndpi,
 }  # fmt: skip
 
 
@@ -88,7 +97,8 @@ def test_urls_are_read_by_ranges(made: Any) -> None:
             opened = web.sent
         assert opened < 200_000
         crop(url, name, pixels)
-        # CZI: four tiles, two beside two; else rows of one plane, or of all channels of it.
+        # CZI: four tiles, two beside two; else rows of one plane, or of all channels of it. In the
+        # NDPI, a strip of noise has more bytes than its pixels.
         stored = 4 * SIDE * SIDE * 2 if name == "czi" else 100 * 700 * 2 * 2
         assert web.sent - opened < 200_000 + 2 * stored
         assert web.sent < path.stat().st_size / 3

@@ -19,9 +19,10 @@ from bfbridge import BioReader
 from bfbridge.engine.pyramid import reduce_block
 from bfbridge.errors import BadArgument
 from bfbridge.runtime.systems import cache_folder
+from bfbridge.storage.cache_folder import CacheFolder
 from bfbridge.virtual import pyramid_cache
 from bfbridge.virtual.pyramid import VirtualImage
-from bfbridge.virtual.pyramid_cache import ChunkFiles, PyramidCache, default_cache
+from bfbridge.virtual.pyramid_cache import ChunkFiles, default_cache
 
 Array = np.ndarray[Any, Any]
 FIRST = (0, 0, 0, 0, 0)
@@ -159,7 +160,7 @@ def test_the_variable_bounds_or_forbids_it(tiff: Path, monkeypatch: pytest.Monke
 
 
 def test_what_was_unused_for_longest_goes_first(tmp_path: Path) -> None:
-    cache = PyramidCache(tmp_path / "bounded", 110_000)
+    cache = CacheFolder(tmp_path / "bounded", 110_000)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 60_000, (1, 1, 1, 100, 100)).astype(np.uint16)  # about 20 kB
     images = [ChunkFiles(cache, f"image{i}") for i in range(3)]
@@ -183,7 +184,7 @@ def test_what_was_unused_for_longest_goes_first(tmp_path: Path) -> None:
 
 
 def test_files_of_another_shape_or_dtype_are_not_taken(tmp_path: Path) -> None:
-    files = ChunkFiles(PyramidCache(tmp_path / "c"), "a")
+    files = ChunkFiles(CacheFolder(tmp_path / "c", 1 << 30), "a")
     pixels = np.arange(12, dtype=np.uint16).reshape(1, 1, 1, 3, 4)
     files.save("n", FIRST, pixels)
     assert files.load("n", FIRST, (1, 1, 1, 3, 5), np.dtype("u2")) is None
@@ -282,7 +283,7 @@ def test_cache_commands(
 
 
 def test_use_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = PyramidCache(tmp_path / "c")
+    cache = CacheFolder(tmp_path / "c", 1 << 30)
     pixels = np.ones((1, 1, 1, 8, 8), np.uint8)
     ChunkFiles(cache, "a").save("n", FIRST, pixels)
     os.utime(cache.folder / "a" / "used", (1, 1))

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from bfbridge_bioformats.runtime.machine import machine
 if TYPE_CHECKING:
     from bfbridge_bioformats.files.archives import Package
 
-__all__ = ["PACKED", "Files", "LocalFiles", "MappedFiles", "seen_by_java"]
+__all__ = ["PACKED", "Files", "LocalFiles", "Lookups", "MappedFiles", "seen_by_java"]
 
 log = logging.getLogger("bfbridge")
 
@@ -52,6 +52,22 @@ _COPY_STEP = 8 << 20
 # Suffixes of files that Location decompresses itself; see `bfbridge_bioformats.files.archives`.
 PACKED = (".gz", ".bz2", ".zip")
 _NOT_A_NAME = re.compile(r'[\\/:*?"<>|\0\ud800-\udfff]')
+
+
+class Lookups(NamedTuple):
+    """What Java looked up while it opened a file.
+
+    Attributes
+    ----------
+    names
+        Absolute names of files and folders, and names that do not exist.
+    tree
+        Real paths of the folders that the files of the data set are in, at any depth; None for any
+        folders.
+    """
+
+    names: Sequence[str]
+    tree: Sequence[str] | None
 
 
 class Files:
@@ -113,6 +129,14 @@ class Files:
         """Close the files that Java opened through a FileMap that no reader uses."""
         if table is not None:
             table.close()
+
+    def take_lookups(self, table: Any) -> Lookups | None:
+        """Return the names that Java looked up through a FileMap, and record no more.
+
+        None if they are not recorded: the index is not used, or these are not files on disk.
+        """
+        del table
+        return None
 
     def shown(self, name: str) -> str:
         """Return the name that the user gave for a Java name."""
@@ -205,6 +229,7 @@ class LocalFiles(Files):
         # A synthetic image has no file; its name contains the parameters, and is the image's name.
         self._exists = source.exists()
         self._corrected: dict[str, _VirtualFile] = {}
+        self._records_lookups = bool(options.index)
         self.main_id = os.path.abspath(source.name) if self._exists else source.filename
 
     def table(self) -> Any:
@@ -214,7 +239,19 @@ class LocalFiles(Files):
         table = self._new_table(local=True)
         for file_id, file in self._corrected.items():
             table.add(file_id, file.java(self._failed))
+        if self._records_lookups:
+            table.recordLookups()
         return table
+
+    def take_lookups(self, table: Any) -> Lookups | None:
+        """Return the names that were looked up, for files on disk; see `Files.take_lookups`."""
+        self._records_lookups = False
+        found = None if table is None else table.takeLookups()
+        if found is None:
+            return None
+        names = [name for name in machine.text(found).split("\0") if os.path.isabs(name)]
+        folders = self._access.folders()
+        return Lookups(names, None if folders is None else [str(folder) for folder in folders])
 
     def correct_files(self, names: Sequence[str], limits: Limits) -> bool:
         """Replace the file on disk by the corrected file; see `Files.correct_files`."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.storage.source import Source
+    from bfbridge_bioformats.indexing.entry import Facts
 
 __all__ = ["IsolatedReader"]
 
@@ -283,6 +284,11 @@ class IsolatedReader(ReaderBackend):
         if name not in self._known:
             self._known[name] = self._ask(name)
         return self._known[name]
+
+    def facts(self) -> Facts | None:
+        """Return what the index keeps of this file, once; None if it cannot be kept."""
+        found: Facts | None = self._ask("facts")
+        return found
 
     def ome_xml(self) -> str | None:
         """Return the OME-XML of Bio-Formats' metadata store; None if it has none."""

@@ -12,7 +12,7 @@ from bfbridge.errors import UnreadableFile
 from bfbridge.limits import Limits, check
 from bfbridge_bioformats.readers.pixels import DTYPES, PlaneLayout, block_size
 
-__all__ = ["SeriesImage", "read_images"]
+__all__ = ["SeriesImage", "describe", "images_from"]
 
 
 class SeriesImage:
@@ -24,27 +24,27 @@ class SeriesImage:
         Its number in Bio-Formats.
     image
         The record.
-    layout
-        How openBytes lays out its planes.
+    layouts
+        Per level: how openBytes lays out its planes.
     order
         Dimension order, such as "XYCZT".
     sizes
         Per level: (Z, effective C, T), which number the planes.
     """
 
-    __slots__ = ("image", "layout", "order", "series", "sizes")
+    __slots__ = ("image", "layouts", "order", "series", "sizes")
 
     def __init__(
         self,
         series: int,
         image: Image,
-        layout: PlaneLayout,
+        layouts: tuple[PlaneLayout, ...],
         order: str,
         sizes: tuple[tuple[int, int, int], ...],
     ) -> None:
         self.series = series
         self.image = image
-        self.layout = layout
+        self.layouts = layouts
         self.order = order
         self.sizes = sizes
 
@@ -60,8 +60,8 @@ class SeriesImage:
         return number
 
 
-def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[SeriesImage]:
-    """Describe every series; associated images (label, macro, thumbnail) are last.
+def describe(reader: Any, store: Any, name: str, limits: Limits) -> list[dict[str, Any]]:
+    """Return Java's description of every series, for `images_from`.
 
     Parameters
     ----------
@@ -69,6 +69,31 @@ def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[Seri
         An IFormatReader after setId, with resolutions not flattened.
     store
         The bfbridge.Store that setId filled.
+    name
+        Name of the file, for messages.
+    limits
+        Limits on the number of images.
+
+    Raises
+    ------
+    LimitExceeded
+        There are more images than the limits allow.
+    """
+    check(int(reader.getSeriesCount()), limits.images, "number of images", name)
+    described: list[dict[str, Any]] = json.loads(bytes(store.describe(reader)))
+    return described
+
+
+def images_from(
+    described: Sequence[Mapping[str, Any]], name: str, limits: Limits
+) -> list[SeriesImage]:
+    """Make the records of all series; associated images (label, macro, thumbnail) are last.
+
+    Parameters
+    ----------
+    described
+        The description of each series; see `_series`. A series that is like the previous one
+        except for its name has only ``name``.
     name
         Name of the file, for messages.
     limits
@@ -81,18 +106,18 @@ def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[Seri
     LimitExceeded
         There is more than the limits allow.
     """
-    check(int(reader.getSeriesCount()), limits.images, "number of images", name)
+    check(len(described), limits.images, "number of images", name)
     found: list[SeriesImage] = []
     planes = channels = 0
     thumbnail = False
-    for number, answers in enumerate(json.loads(bytes(store.describe(reader)))):
+    for number, answers in enumerate(described):
         title = answers["name"]
         # Only a name: the series is otherwise like the previous one; files may have thousands.
         if len(answers) > 1:
             like, thumbnail = _series(number, answers, name), answers["thumbnail"]
         role = _role(thumbnail, title)
         image = replace(like.image, name=title, role=role, photo=role == "label")
-        found.append(SeriesImage(number, image, like.layout, like.order, like.sizes))
+        found.append(SeriesImage(number, image, like.layouts, like.order, like.sizes))
         check(len(image.levels), limits.levels, "number of levels", name)
         t, c, z, _, _ = image.levels[0].shape
         channels += c
@@ -114,15 +139,15 @@ def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
     number
         Number of the series.
     answers
-        type (FormatTools' pixel type), little, samples, interleaved, bits, thumbnail, order;
-        pixel_size: [value, unit] or None for X, Y, Z; channels: each name, colour, emission and
-        excitation; levels: each X, Y, Z, effective C, T, and the optimal tile's width and height.
+        type (FormatTools' pixel type), little, samples, bits, thumbnail, order; pixel_size: [value,
+        unit] or None for X, Y, Z; channels: each name, colour, emission and excitation; levels:
+        each X, Y, Z, effective C, T, the optimal tile's width and height, and whether its samples
+        are interleaved.
     name
         Name of the file, for messages.
     """
     samples = answers["samples"]
     dtype = _dtype(answers["type"], number, name)
-    interleaved = answers["interleaved"]
     byteorder: Literal["<", ">"] = "<" if answers["little"] else ">"
     levels = [_sizes(level, number, name) for level in answers["levels"]]
     sizes = tuple((z, c, t) for _, _, z, c, t, *_ in levels)
@@ -133,13 +158,14 @@ def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
         dtype=dtype,
         byteorder=byteorder,
         samples=samples,
-        interleaved=interleaved,
+        interleaved=bool(levels[0][-1]),
         pixel_size=PixelSize(x, y, z),
         channels=tuple(_channel(channel, samples) for channel in answers["channels"]),
         significant_bits=answers["bits"] or None,
     )
-    layout = PlaneLayout(dtype.newbyteorder(byteorder), samples, interleaved)
-    return SeriesImage(number, image, layout, answers["order"], sizes)
+    stored = dtype.newbyteorder(byteorder)
+    layouts = tuple(PlaneLayout(stored, samples, bool(level[-1])) for level in levels)
+    return SeriesImage(number, image, layouts, answers["order"], sizes)
 
 
 def _dtype(pixel_type: int, number: int, name: str) -> Any:
@@ -161,7 +187,7 @@ def _sizes(level: Sequence[int], number: int, name: str) -> Sequence[int]:
 
 
 def _level(values: Sequence[int], samples: int, itemsize: int) -> Level:
-    x, y, z, effective, t, tile_x, tile_y = values
+    x, y, z, effective, t, tile_x, tile_y, _ = values
     height, width = block_size(x, y, tile_x, tile_y, samples * itemsize)
     return Level(shape=(t, effective * samples, z, y, x), chunk=(1, samples, 1, height, width))
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bfbridge.runtime.systems import cache_folder
+from bfbridge.storage.cache_folder import is_private
 from bfbridge_bioformats.runtime.java import Java
 from bfbridge_bioformats.runtime.settings import OPTIONS
 
@@ -68,7 +69,7 @@ class Archive:
         noting = os.environ.get(CLASS_LIST)
         if noting:
             return ["-Xshare:off", f"-XX:DumpLoadedClassList={noting}"]
-        if self._path is None or not _is_on() or not _is_ours(self._path):
+        if self._path is None or not _is_on() or not self._is_safe():
             return []
         with contextlib.suppress(OSError):
             # The most recently used archives are kept.
@@ -89,6 +90,10 @@ class Archive:
             places = os.pathsep.join(filter(None, sys.path))
             environment = {**os.environ, "PYTHONPATH": places}
             os.waitpid(os.posix_spawn(shell[0], shell, environment), 0)
+
+    def _is_safe(self) -> bool:
+        """Whether the archive exists and no other user can have written it: it contains code."""
+        return self._path is not None and is_private(self._path, self._path.parent)
 
     def _can_make(self) -> bool:
         return (
@@ -174,19 +179,6 @@ def _removed(file: CachedFile) -> bool:
 
 def _is_on() -> bool:
     return os.environ.get(SWITCH, "1").strip().lower() not in ("0", "false", "off", "no")
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether an archive exists that no other user can have written, since it contains code."""
-    try:
-        found, folder = path.stat(), path.parent.stat()
-    except OSError:
-        return False
-    if not hasattr(os, "geteuid"):
-        return True
-    owner = os.geteuid()
-    writable = (found.st_mode | folder.st_mode) & 0o022
-    return found.st_uid == owner and folder.st_uid == owner and not writable
 
 
 def _claim(target: Path) -> bool:

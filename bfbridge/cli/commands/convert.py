@@ -41,6 +41,7 @@ def convert(
     wipp: extra.Wipp = False,
     set_: extra.WriterOption = None,
     option: extra.ReaderOption = None,
+    index: extra.Index = False,
     dask: extra.Dask = None,
     dry_run: extra.DryRun = False,
     as_json: extra.AsJson = False,
@@ -65,6 +66,8 @@ def convert(
         options = _for_wipp(options)
     if option:
         options["reader_options"] = {"options": pairs(option)}
+    if index:
+        options["reader_options"] = {**options.get("reader_options", {}), "index": True}
     if as_json and not dry_run:
         raise typer.BadParameter("--json is for --dry-run; a conversion writes a report.")
     if dry_run:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bfbridge.cli.options.help import GroupedHelp, new_app
-from bfbridge.cli.options.shared import AsJson, Backend, Storage
+from bfbridge.cli.options.shared import AsJson, Backend, Index, Storage
 from bfbridge.cli.options.values import pairs
 from bfbridge.cli.terminal.text import printable_json, printable_xml, say, show_error
 from bfbridge.errors import FileMissing, Unsupported
@@ -55,10 +55,12 @@ def info(
     ] = None,
     backend: Backend = None,
     storage: Storage = None,
+    index: Index = False,
 ) -> None:
     """Show images, levels, sizes, channels and the backend of files."""
     options = {"backend": backend, "cache": 0, "storage_options": pairs(storage)}
-    options["group_files"] = group
+    # Without the option, the environment decides.
+    options |= {"group_files": group, "index": index or None}
     more = {"original": original, "planes": planes, "min_max": min_max, "files": used_files}
     shown = _Shown(options, as_json=as_json, more=[name for name, on in more.items() if on])
     if len(files) == 1 and _is_one_image(files[0]):

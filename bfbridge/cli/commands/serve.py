@@ -7,7 +7,7 @@ import sys
 
 from bfbridge.cli.options import serving
 from bfbridge.cli.options.help import GroupedHelp, new_app
-from bfbridge.cli.options.shared import Host, ServedSources, Storage
+from bfbridge.cli.options.shared import Host, Index, ServedSources, Storage
 from bfbridge.cli.options.values import pairs
 from bfbridge.cli.terminal.text import say, warn
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra
@@ -33,6 +33,7 @@ def serve(
     timeout: serving.Timeout = 60.0,
     workers: serving.Workers = 1,
     isolated: serving.Isolated = False,
+    index: Index = False,
     quiet: serving.AccessQuiet = False,
 ) -> None:
     """Serve images over HTTP: OME-Zarr, tiles, DeepZoom, IIIF.
@@ -62,6 +63,7 @@ def serve(
         timeout=timeout,
         workers=workers,
         isolated=isolated,
+        index=index,
         storage_options=pairs(storage) or {},
         access_log=not quiet,
         extend=add_viewer,

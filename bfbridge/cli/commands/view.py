@@ -20,7 +20,7 @@ import typer
 
 from bfbridge.cli.options.help import GroupedHelp, new_app
 from bfbridge.cli.options.serving import Port
-from bfbridge.cli.options.shared import Host, ServedSources, Storage
+from bfbridge.cli.options.shared import Host, Index, ServedSources, Storage
 from bfbridge.cli.options.values import pairs
 from bfbridge.cli.terminal.text import say
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra
@@ -57,6 +57,7 @@ def view(
         ),
     ] = None,
     storage: Storage = None,
+    index: Index = False,
 ) -> None:
     """Show images of any format and size in the browser."""
     if other == "napari":
@@ -93,6 +94,7 @@ def view(
         host=host,
         port=port,
         cors=() if other is None else (SITES[other],),
+        index=index,
         storage_options=options_for_urls,
         access_log=False,
         extend=partial(add_viewer, watch=watch),

@@ -18,6 +18,7 @@ __all__ = [
     "ChunkDepth",
     "Dask",
     "DryRun",
+    "Index",
     "Paths",
     "Quiet",
     "ReaderOption",
@@ -84,6 +85,14 @@ ReaderOption = Annotated[
     option(
         "--option", metavar="NAME=VALUE", panel=ADVANCED,
         help="An option of the reader backend.",
+    ),
+]  # fmt: skip
+Index = Annotated[
+    bool,
+    option(
+        "--index", panel=ADVANCED,
+        help="Keep the metadata that Bio-Formats finds in the cache folder, so that sources open "
+        "faster the next time.",
     ),
 ]  # fmt: skip
 Dask = Annotated[

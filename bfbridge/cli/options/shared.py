@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "Backend", "Host", "ServedSources", "Storage", "option"]
+__all__ = ["AsJson", "Backend", "Host", "Index", "ServedSources", "Storage", "option"]
 
 
 def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:  # noqa: A002
@@ -32,8 +32,16 @@ Backend = Annotated[
     option(
         "--backend",
         metavar="NAME",
-        help="Backend that reads: ometiff, omezarr, czi, lif, nd2, pictures or bioformats; "
+        help="Backend that reads: ometiff, omezarr, czi, lif, nd2, ndpi, pictures or bioformats; "
         "default: chosen by content.",
+    ),
+]
+Index = Annotated[
+    bool,
+    option(
+        "--index",
+        help="Keep the metadata that Bio-Formats finds in the cache folder, so that the files open "
+        "faster the next time.",
     ),
 ]
 Storage = Annotated[

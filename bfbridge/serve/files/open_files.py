@@ -171,6 +171,7 @@ class OpenFiles:
                 limits=self._options.limits,
                 cache=self._cache,
                 isolated=True if self._options.isolated else None,
+                index=True if self._options.index else None,
             )
             return ServedFile(reader, located.name, self._options.compression)
         except (BfbridgeError, MemoryError):

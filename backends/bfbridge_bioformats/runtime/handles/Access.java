@@ -129,6 +129,11 @@ public final class Access {
     return found != null && found.isOther() ? DEVICE : null;
   }
 
+  /** Returns the real paths of the data set's folders, or null if files anywhere may be opened. */
+  public String[] folders() {
+    return everywhere ? null : roots.toArray(new String[0]);
+  }
+
   /** Whether files outside the data set's folders may be opened. */
   boolean isEverywhere() {
     return everywhere;

@@ -29,6 +29,9 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
   /** Most queries while a file is opened, or a region is read; more mean an endless loop. */
   private static final int MOST_QUERIES = 5_000_000;
 
+  /** Most names that are recorded. */
+  private static final int MOST_LOOKUPS = 500_000;
+
   /** A name that contains this is not the name of any file. */
   private static final String NO_FILE = "\0";
 
@@ -46,6 +49,7 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
   private volatile int round;
   private int queries;
   private transient volatile LongBuffer counter;
+  private transient volatile Set<String> lookups;
 
   /**
    * @param local whether files on disk are read through this map as well, to check the reads
@@ -117,6 +121,32 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     return reads;
   }
 
+  /** Records the names that Location looks up from now on. */
+  public void recordLookups() {
+    lookups = ConcurrentHashMap.newKeySet();
+  }
+
+  /**
+   * Ends the recording.
+   *
+   * @return the names with a NUL after each, or null if there are too many
+   */
+  public String takeLookups() {
+    Set<String> found = lookups;
+    lookups = null;
+    if (found == null || found.size() > MOST_LOOKUPS) {
+      return null;
+    }
+    StringBuilder names = new StringBuilder();
+    for (String name : found) {
+      // Names with NUL are those of refused files.
+      if (!name.contains(NO_FILE)) {
+        names.append(name).append(NO_FILE);
+      }
+    }
+    return names.toString();
+  }
+
   void ended(byte[] array) {
     ranOut++;
     if (array != null && array == watched) {
@@ -141,6 +171,10 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
       throw new Endless("the same file names are looked up in an endless loop");
     }
     String name = (String) key;
+    Set<String> recorded = lookups;
+    if (recorded != null && recorded.size() <= MOST_LOOKUPS) {
+      recorded.add(name);
+    }
     Object mapped = others.get(name);
     if (mapped != null) {
       return mapped;

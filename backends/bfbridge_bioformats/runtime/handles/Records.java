@@ -59,7 +59,6 @@ public final class Records {
     json.append(",\"type\":").append(reader.getPixelType());
     json.append(",\"little\":").append(reader.isLittleEndian());
     json.append(",\"samples\":").append(samples);
-    json.append(",\"interleaved\":").append(samples > 1 && reader.isInterleaved());
     json.append(",\"bits\":").append(reader.getBitsPerPixel());
     json.append(",\"thumbnail\":").append(reader.isThumbnailSeries());
     json.append(",\"order\":");
@@ -99,7 +98,9 @@ public final class Records {
     // Readers divide by the size to compute their tiles.
     boolean empty = width < 1 || height < 1;
     json.append(',').append(empty ? 0 : reader.getOptimalTileWidth());
-    json.append(',').append(empty ? 0 : reader.getOptimalTileHeight()).append(']');
+    json.append(',').append(empty ? 0 : reader.getOptimalTileHeight());
+    // Levels of one series may differ (NDPIReader).
+    json.append(',').append(reader.getRGBChannelCount() > 1 && reader.isInterleaved()).append(']');
   }
 
   private interface Item {

@@ -1,6 +1,8 @@
 package bfbridge;
 
 import java.io.IOException;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import loci.common.services.DependencyException;
 import loci.common.services.ServiceException;
 import loci.common.services.ServiceFactory;
@@ -69,6 +71,15 @@ public final class Store {
     } catch (OutOfMemoryError e) {
       throw OutOfHeap.INSTANCE;
     }
+  }
+
+  /** Returns the numbers of the series in which Z, C or T contains a further axis. */
+  public static int[] seriesWithModulo(IFormatReader reader) {
+    return IntStream.range(0, reader.getSeriesCount()).filter(number -> {
+      reader.setSeries(number);
+      return Stream.of(reader.getModuloZ(), reader.getModuloC(), reader.getModuloT())
+          .anyMatch(modulo -> modulo != null && modulo.length() > 1);
+    }).toArray();
   }
 
   /** Returns the description of all series of the reader that filled this store: see Records. */

@@ -1,4 +1,4 @@
-"""``bfbridge cache``: class archives of Java and computed levels in the user's cache folder."""
+"""``bfbridge cache``: class archives of Java, computed levels, and the index of opened files."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ def cache_info() -> None:
     say(f"Archives of Java's classes: {len(files)} files, {_megabytes(files)}")
     levels = default_cache()
     say(f"Computed levels of large images: {levels.nbytes / 1e6:.1f} MB in {levels.folder}")
+    if backend is not None:
+        index = backend.index_at(True).cache
+        say(f"Index of files opened by Bio-Formats: {index.nbytes / 1e6:.1f} MB in {index.folder}")
 
 
 @app.command("clear", cls=GroupedHelp)
@@ -43,6 +46,9 @@ def cache_clear() -> None:
     gone = [file for file in files if file not in left]
     say(f"Archives of Java's classes: {len(gone)} files removed, {_megabytes(gone)}")
     say(f"Computed levels of large images: {default_cache().clear() / 1e6:.1f} MB removed")
+    if backend is not None:
+        gone_bytes = backend.index_at(True).cache.clear()
+        say(f"Index of files opened by Bio-Formats: {gone_bytes / 1e6:.1f} MB removed")
     if left:
         others = f" and {len(left) - 1} other files" if len(left) > 1 else ""
         raise WriteFailed(
