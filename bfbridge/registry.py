@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -36,7 +34,7 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
-from bfbridge.runtime.entry_points import may_have
+from bfbridge.runtime.entry_points import may_have, search_path
 from bfbridge.storage.ownership import is_partial
 from bfbridge.storage.signatures import (
     ZARR_KEYS,
@@ -58,7 +56,6 @@ __all__ = [
     "BACKENDS",
     "Entry",
     "find",
-    "held_plug_ins",
     "is_folder_format",
     "is_zipped_folder",
     "open_reader",
@@ -295,43 +292,12 @@ def third_party() -> tuple[Entry, ...]:
 
     Their code is not imported. Names of bfbridge's own backends have priority.
     """
-    held = _held.get()
-    if held is not None:
-        return held
-    path = _search_path()
+    path = search_path()
     if "importlib.metadata" not in sys.modules and not may_have(ENTRY_POINT_GROUP, path):
         return ()
     from importlib.metadata import entry_points
 
     return _third_party(entry_points, path)
-
-
-@contextmanager
-def held_plug_ins() -> Iterator[None]:
-    """Look for plug-ins once for this block: those installed meanwhile are not used in it.
-
-    Otherwise every file that is opened or written looks at the folders of ``sys.path``.
-    """
-    token = _held.set(third_party())
-    try:
-        yield
-    finally:
-        _held.reset(token)
-
-
-_held: ContextVar[tuple[Entry, ...] | None] = ContextVar("bfbridge_held_plug_ins", default=None)
-
-
-def _search_path() -> tuple[tuple[str, int], ...]:
-    """Return the folders of ``sys.path`` and when each changed last, by an installation for one."""
-    found = []
-    for folder in sys.path:
-        try:
-            changed = os.stat(folder or ".").st_mtime_ns
-        except OSError:
-            changed = 0
-        found.append((folder, changed))
-    return tuple(found)
 
 
 @lru_cache(maxsize=1)

@@ -31,6 +31,7 @@ from bfbridge.convert.reports.history import read_history
 from bfbridge.convert.reports.record import FileRecord, now, reason_of
 from bfbridge.convert.reports.writer import Report
 from bfbridge.errors import BadArgument, BatchFailed, BfbridgeError
+from bfbridge.runtime.entry_points import held_search_path
 from bfbridge.storage.private_folder import reused_folders
 from bfbridge.storage.source import path_or_url
 
@@ -285,7 +286,7 @@ def _convert_batch(
     sources: Any, target: str | os.PathLike[str], options: ConvertOptions, run: RunOptions
 ) -> Conversion:
     begun = time.perf_counter()
-    with registry.held_plug_ins(), reused_folders():
+    with held_search_path(), reused_folders():
         batch = find_batch(sources, target, options, run)
         report, history = batch.report, batch.history
         searched = time.perf_counter() - begun

@@ -37,7 +37,7 @@ from bfbridge.errors import (
 )
 from bfbridge.registry import BACKENDS, Entry, find, open_reader, writer_for
 from bfbridge.registry import third_party as THIRD_PARTY  # noqa: N812 - before tests replace it
-from bfbridge.runtime.entry_points import may_have
+from bfbridge.runtime.entry_points import held_search_path, may_have
 from bfbridge.storage.source import Source, as_source
 from tests.support.memory import MemoryReader
 
@@ -475,8 +475,8 @@ def test_a_block_looks_for_plug_ins_once(
 ) -> None:
     monkeypatch.setattr(registry, "third_party", THIRD_PARTY)
     install("odd", PLUGIN)
-    with registry.held_plug_ins(), monkeypatch.context() as patched:
-        patched.setattr(registry, "_search_path", lambda: pytest.fail("looked again"))
+    assert {entry.name for entry in registry.third_party()} == {"odd"}
+    with held_search_path():
         install("late", PLUGIN)
         assert {entry.name for entry in registry.third_party()} == {"odd"}
     assert {entry.name for entry in registry.third_party()} == {"odd", "late"}
