@@ -262,8 +262,8 @@ def test_hostile_entries_are_ignored(openings: Openings, monkeypatch: pytest.Mon
         ("described", [{"name": "like the one before"}]), ("described", [{**SERIES, "type": 99}]),
         ("described", [{**SERIES, "samples": 0}]), ("described", [{**SERIES, "more": 1}]),
         ("described", [{**SERIES, "levels": [[7, 5, 3, 1, 2]]}]),
-        ("described", [{**SERIES, "levels": [[-7, 5, 3, 1, 2, 7, 5]]}]),
-        ("described", [{**SERIES, "levels": [[7, 5, 2**40, 1, 2, 7, 5]]}]),
+        ("described", [{**SERIES, "levels": [[-7, 5, 3, 1, 2, 7, 5, False]]}]),
+        ("described", [{**SERIES, "levels": [[7, 5, 2**40, 1, 2, 7, 5, False]]}]),
         ("described", [{**SERIES, "levels": []}]), ("described", [{**SERIES, "bits": True}]),
         ("modulo", {"x": {}}), ("modulo", {"0": {"T": {"type": "a"}}}), ("files", {"/a": [1]}),
         ("folders", {"/a": "x"}), ("missing", "text"), ("identity", []), ("more", 1),
@@ -281,7 +281,7 @@ def test_the_entry_of_another_file_is_ignored(openings: Openings, folder: Path) 
     openings()
     own = the_entry()
     other = Openings(folder / "img_1.tif")
-    other.described = [{**SERIES, "levels": [[9, 9, 1, 1, 1, 9, 9]]}]
+    other.described = [{**SERIES, "levels": [[9, 9, 1, 1, 1, 9, 9, False]]}]
     other()
     (foreign,) = set(own.parent.iterdir()) - {own}
     foreign.replace(own)

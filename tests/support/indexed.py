@@ -16,10 +16,10 @@ from bfbridge_bioformats.indexing.reader import IndexedReader, open_indexed
 from bfbridge_bioformats.readers.records import images_from
 
 SERIES: dict[str, Any] = {
-    "name": "cells", "type": 3, "little": True, "samples": 1, "interleaved": False, "bits": 16,
+    "name": "cells", "type": 3, "little": True, "samples": 1, "bits": 16,
     "thumbnail": False, "order": "XYCZT", "pixel_size": [[0.5, "µm"], [0.25, "µm"], None],
     "channels": [["DAPI", [1, 2, 3, 255], None, [405.0, "nm"]]],
-    "levels": [[7, 5, 3, 1, 2, 7, 5], [3, 2, 3, 1, 2, 3, 2]],
+    "levels": [[7, 5, 3, 1, 2, 7, 5, False], [3, 2, 3, 1, 2, 3, 2, False]],
 }  # fmt: skip
 MODULO = Modulo("lifetime", 0.0, 0.5, 1.0, None, ("a", "b"), 2, None)
 
