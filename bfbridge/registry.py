@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,7 +34,7 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
-from bfbridge.runtime.entry_points import may_have
+from bfbridge.runtime.entry_points import may_have, search_path
 from bfbridge.storage.ownership import is_partial
 from bfbridge.storage.signatures import (
     ZARR_KEYS,
@@ -293,24 +292,12 @@ def third_party() -> tuple[Entry, ...]:
 
     Their code is not imported. Names of bfbridge's own backends have priority.
     """
-    path = _search_path()
+    path = search_path()
     if "importlib.metadata" not in sys.modules and not may_have(ENTRY_POINT_GROUP, path):
         return ()
     from importlib.metadata import entry_points
 
     return _third_party(entry_points, path)
-
-
-def _search_path() -> tuple[tuple[str, int], ...]:
-    """Return the folders of ``sys.path`` and when each changed last, by an installation for one."""
-    found = []
-    for folder in sys.path:
-        try:
-            changed = os.stat(folder or ".").st_mtime_ns
-        except OSError:
-            changed = 0
-        found.append((folder, changed))
-    return tuple(found)
 
 
 @lru_cache(maxsize=1)

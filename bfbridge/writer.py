@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -193,7 +194,7 @@ class BioWriter(TileSink, ImageWriter):
         )
         with deferred():
             writer = inplace.writer_for(place, backend)
-            known_options(kwargs, writer, signature(BioWriter).parameters)
+            known_options(kwargs, writer, _parameters())
             if labels is not None:
                 if append or metadata is not None:
                     raise BadArgument("labels=: append and metadata do not apply to label images.")
@@ -362,6 +363,13 @@ class BioWriter(TileSink, ImageWriter):
         """Remove the unfinished file; a previous file of that name is unchanged."""
         self._file.abort()
 
+    def stored_document(self) -> OME | None:
+        """Return the OME document of the finished file if it is known without reading the file.
+
+        None if readers may return other values; see `WriterBackend.stored_document`.
+        """
+        return self._file.stored_document()
+
     @property
     def closed(self) -> bool:
         """Whether the file was finished or aborted."""
@@ -420,3 +428,8 @@ class BioWriter(TileSink, ImageWriter):
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError("a BioWriter cannot be iterated; read the file back with BioReader.")
+
+
+@cache
+def _parameters() -> tuple[str, ...]:
+    return tuple(signature(BioWriter).parameters)

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OmeTiffReader"]
 
+_KEPT_BYTES = 1 << 14
+"""Largest structure, about, of a file that is kept while it is closed."""
 _UNIT = 1 << 20
 """Bytes of uncompressed tiles that are read with one call."""
 
@@ -101,6 +103,7 @@ class OmeTiffReader(ReaderBackend):
         self._gate = _DelayedClose(dataset.files.close)
         self._original: Mapping[str, Any] | None = None
         self._units: dict[tuple[int, int], Shape5 | None] = {}
+        self._encodings: dict[tuple[int, int], StoredAs | None] = {}
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> OmeTiffReader:
@@ -261,6 +264,12 @@ class OmeTiffReader(ReaderBackend):
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how the tiles of a level are encoded, if all its planes agree."""
+        key = image, level
+        if key not in self._encodings:
+            self._encodings[key] = self._common_encoding(image, level)
+        return self._encodings[key]
+
+    def _common_encoding(self, image: int, level: int) -> StoredAs | None:
         from bfbridge_ometiff.writing.copying import stored_as
 
         found: set[StoredAs | None] = set()
@@ -381,6 +390,21 @@ class OmeTiffReader(ReaderBackend):
     def used_files(self) -> Sequence[str]:
         """The opened file, then the metadata file and the files that contain planes."""
         return self._dataset.used_files
+
+    def release(self) -> bool:
+        """Close the file of a small OME-TIFF that consists of one.
+
+        Others depend on files beside it, or on much memory for their structure.
+        """
+        xml, files = self._dataset.xml, self._dataset.files
+        if xml is None or not files.is_single or len(xml) + files.structure_bytes > _KEPT_BYTES:
+            return False
+        files.release()
+        return True
+
+    def resume(self) -> bool:
+        """Open the file again; return False if its stamp differs."""
+        return self._dataset.files.resume()
 
     def close(self) -> None:
         """Close every file, now or after the last running read."""

@@ -38,7 +38,7 @@ from bfbridge_ometiff.writing.encode import (
     tile_from_chunks,
 )
 from bfbridge_ometiff.writing.grid import SegmentGrid, grid_of
-from bfbridge_ometiff.writing.xml_placement import finished_xml
+from bfbridge_ometiff.writing.xml_placement import finished_document, xml_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +80,7 @@ class TiffWriter(WriterBackend):
         self._target = target
         self._specs = specs
         self._xml = xml
+        self._document: OME | None = None
         self._settings = settings
         self._encodings = [
             encoding_for(spec.image.dtype, spec.image.samples, settings) for spec in specs
@@ -159,9 +160,11 @@ class TiffWriter(WriterBackend):
         if ome is None:
             raise BadArgument(f"{target.name}: an OME-TIFF needs OME metadata, and none was given.")
         check_directories(target.name, sum(planes_of(spec.image) for spec in images))
-        xml = finished_xml(ome, images)
+        document = finished_document(ome, images)
         orders = [image.pixels.dimension_order.value for image in ome.images]
-        return cls(target, tuple(images), xml, orders, settings)
+        writer = cls(target, tuple(images), xml_of(document), orders, settings)
+        writer._document = document
+        return writer
 
     def write_block(
         self, image: int, level: int, index: Shape5, block: np.ndarray[Any, Any]
@@ -332,6 +335,10 @@ class TiffWriter(WriterBackend):
         self._put(0, pack_header(first, big=bool(big)))
         self._close()
 
+    def stored_document(self) -> OME | None:
+        """Return the document in the file, which readers return unchanged."""
+        return self._document
+
     def _complete_segments(self) -> None:
         """Write the fill value for missing chunks; raise `WriteFailed` after a failed write."""
         with self._lock:
@@ -358,7 +365,8 @@ class TiffWriter(WriterBackend):
         """Keep the segments and directories of the first channels and time points only."""
         if ome is None:
             return False
-        self._specs, self._xml = tuple(images), finished_xml(ome, images)
+        self._specs, self._document = tuple(images), finished_document(ome, images)
+        self._xml = xml_of(self._document)
         before, self._grids = self._grids, self._new_grids()
         for old, new in zip(chain(*before), chain(*self._grids), strict=True):
             t, c = new.chunks.counts[:2]

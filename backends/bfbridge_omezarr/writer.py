@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -26,7 +27,7 @@ from bfbridge.ngff.omero import Window
 from bfbridge.ome.documents.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.joined import LARGEST
 from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
-from bfbridge_omezarr.hierarchy.files import tree_of
+from bfbridge_omezarr.hierarchy.files import FileTree, tree_of
 from bfbridge_omezarr.options import WRITER_OPTIONS, WriteOptions, normalized, parse_options
 from bfbridge_omezarr.shared import (
     FOLDER,
@@ -178,7 +179,9 @@ class StoreWriter(ResumedWriter):
                         f"chunks={level.chunk}: a chunk of {size:,} bytes is larger than the "
                         f"{_LARGEST_CHUNK:,} bytes that its compression supports."
                     )
-        return cls(target, images, ome, parsed)
+        # The caller gives the folder its name when it is finished.
+        private = FileTree(target, private=True) if isinstance(target, os.PathLike) else target
+        return cls(private, images, ome, parsed)
 
     @classmethod
     def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
@@ -216,10 +219,10 @@ class StoreWriter(ResumedWriter):
         with `release`; then one of them (or a new one) calls `finish`. Until then the store has no
         metadata, and cannot be opened. Raises the errors of `prepare`.
         """
-        writer = cls.prepare(target, images, ome, options)
+        cls.prepare(target, images, ome, options)
         xml = None if ome is None else xml_from_model(ome)
         key, document = plan_document(SharedPlan(images, options, xml))
-        writer._files.write(key, to_json(document))
+        tree_of(target).write(key, to_json(document))
         return cls.open_existing(target)
 
     @classmethod
@@ -386,6 +389,15 @@ class StoreWriter(ResumedWriter):
         if self._shared:
             self._files.remove_folder(FOLDER)
         self._files.close()
+
+    def stored_document(self) -> OME | None:
+        """Return the document of ``OME/METADATA.ome.xml``; None for stores with labels.
+
+        Readers return its values, although the NGFF documents have some of them too: those come
+        from the same images. Labels are described by NGFF alone.
+        """
+        ordered = self._places.order == tuple(range(len(self._specs)))
+        return self._ome if ordered and not self._shared else None
 
     def abort(self) -> None:
         """Close all files. The caller removes the files below the target."""

@@ -190,6 +190,20 @@ class ReaderBackend(ABC):
     def used_files(self) -> Sequence[str]:
         """Every file of this data set, the main file first."""
 
+    def release(self) -> bool:
+        """Close the files until `resume`, and keep what was read of their structure.
+
+        Only if `resume` can detect every change after which `open` would find something else: in
+        these files, and of files beside them; and only if this takes little memory, because a batch
+        keeps thousands of readers. Otherwise return False, with nothing done. Not called during a
+        read.
+        """
+        return False
+
+    def resume(self) -> bool:
+        """Open the files again after `release`; return False if one may have changed since."""
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Release files and memory. May be called twice."""

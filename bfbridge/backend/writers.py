@@ -237,6 +237,14 @@ class WriterBackend(ABC):
     def finish(self) -> None:
         """Complete the file; chunks never written get the fill value."""
 
+    def stored_document(self) -> OME | None:
+        """Return the OME document of the finished file if it is known without reading the file.
+
+        Every value in it is one that a reader of the file returns. None if readers may return
+        others: the format cannot store some of them, or has its own values beside the document.
+        """
+        return None
+
     @abstractmethod
     def abort(self) -> None:
         """Release everything without completing the file. May be called at any time, and twice."""

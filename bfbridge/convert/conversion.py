@@ -31,6 +31,8 @@ from bfbridge.convert.reports.history import read_history
 from bfbridge.convert.reports.record import FileRecord, now, reason_of
 from bfbridge.convert.reports.writer import Report
 from bfbridge.errors import BadArgument, BatchFailed, BfbridgeError
+from bfbridge.runtime.entry_points import held_search_path
+from bfbridge.storage.private_folder import reused_folders
 from bfbridge.storage.source import path_or_url
 
 __all__ = [
@@ -284,10 +286,12 @@ def _convert_batch(
     sources: Any, target: str | os.PathLike[str], options: ConvertOptions, run: RunOptions
 ) -> Conversion:
     begun = time.perf_counter()
-    batch = find_batch(sources, target, options, run)
-    report, history = batch.report, batch.history
-    searched = time.perf_counter() - begun
-    run_batch(batch.jobs, batch.options, run, report, history.records if run.resume else {})
+    with held_search_path(), reused_folders():
+        batch = find_batch(sources, target, options, run)
+        report, history = batch.report, batch.history
+        searched = time.perf_counter() - begun
+        earlier = history.records if run.resume else {}
+        run_batch(batch.jobs, batch.options, run, report, earlier, batch.readers)
     seconds = time.perf_counter() - begun
     done = _summary(report.files, str(place_of(target)), seconds, report.path, report.skipped)
     write_mapping(run.omero_csv, done.files, place_of(target), is_folder=True)

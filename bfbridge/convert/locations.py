@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from bfbridge.reader import BioReader
 
 __all__ = [
+    "Identities",
     "Place",
     "Storage",
     "Url",
@@ -107,6 +109,32 @@ def identity(text: str | os.PathLike[str]) -> str:
     return str(place).rstrip("/") if isinstance(place, Url) else os.path.realpath(place)
 
 
+class Identities:
+    """`identity` of many files: the links in the name of a folder are resolved once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+        self._known: dict[str, str] = {}
+
+    def __call__(self, text: str) -> str:
+        """Return what the names of one file have in common."""
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = self._resolved(text)
+        return known
+
+    def _resolved(self, text: str) -> str:
+        if is_url(text):
+            return identity(text)
+        folder, name = os.path.split(path_or_url(text))
+        if name in ("", ".", ".."):
+            return identity(text)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        found = os.path.join(self._folders[folder], name)
+        return os.path.realpath(found) if os.path.islink(found) else found
+
+
 def folders_of(identity: str) -> Iterator[str]:
     """Yield the folders that contain a file, the innermost first, as `identity` names them."""
     separator = "/" if is_url(identity) else os.sep
@@ -161,9 +189,20 @@ def stored_bytes(place: Place, storage: Storage) -> int:
             from bfbridge.errors import ReadFailed
 
             raise ReadFailed(f"{place}: its size cannot be determined ({error}).") from error
-    if not place.is_dir():
-        return place.stat().st_size
+    status = os.stat(place)
+    return _bytes_in(place) if stat.S_ISDIR(status.st_mode) else status.st_size
+
+
+def _bytes_in(folder: str | os.PathLike[str]) -> int:
+    """Bytes of all files below a folder; folders that cannot be listed have none."""
+    found: list[os.DirEntry[str]] = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        found.extend(entries)
     total = 0
-    for folder, _, names in os.walk(place):
-        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            total += _bytes_in(entry.path)
+        elif not entry.is_dir():
+            # Not that of the entry, which Windows does not update with the file.
+            total += os.lstat(entry.path).st_size
     return total

@@ -19,6 +19,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -343,7 +344,8 @@ class ConvertOptions(_Checked):
         own = self.target_storage_options
         return self.storage_options if own is None else own
 
-    @property
+    # Cached, because every file of a batch asks for these.
+    @cached_property
     def reader_arguments(self) -> dict[str, Any]:
         """Keyword arguments of `BioReader` beside its backend and workers."""
         storage = self.source_storage
@@ -353,7 +355,7 @@ class ConvertOptions(_Checked):
             found["options"] = {**own, "zeissczi.autostitch": self.autostitch}
         return found
 
-    @property
+    @cached_property
     def changes(self) -> Changes:
         """How the images of a source are rearranged before the other options apply."""
         from bfbridge.files.rearranged import Changes
@@ -371,7 +373,7 @@ class ConvertOptions(_Checked):
         changes = self.changes
         return Rearranged(source, changes) if changes else source
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A digest of the options that change the new files."""
         used = {f.name: getattr(self, f.name) for f in fields(self) if option_of(f).affects_file}

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from bfbridge.backend import Image, Shape5, WriterBackend
     from bfbridge.convert.execute.jobs import Job
     from bfbridge.convert.options import ConvertOptions
+    from bfbridge.convert.plan.kept_readers import KeptReaders
     from bfbridge.convert.plan.pieces import Output, Piece
     from bfbridge.convert.plan.scaling import Scaling
     from bfbridge.convert.reports.record import FileRecord
@@ -231,17 +232,22 @@ def plan_conversion(source: Any, target: str | os.PathLike[str], **options: Any)
     check_places(source, target)
     refuse_private(target, run)
     collisions: dict[str, list[str]] = {}
+    readers: KeptReaders | None = None
     if is_batch(source, target):
         batch = find_batch(source, target, parsed, run)
         jobs, parsed, skipped = batch.jobs, batch.options, batch.report.skipped
         earlier = batch.history.records if run.resume else {}
-        collisions = batch.collisions
+        collisions, readers = batch.collisions, batch.readers
     else:
         job, parsed = find_job(source, target, parsed, run)
         jobs, skipped, earlier = [job], {}, {}
     count = 1 if run.client is not None else max(1, min(run.jobs, len(jobs)))
     shared = parsed if count == 1 else share_of(parsed, count)
-    files = [_planned(job, job.options(shared), earlier) for job in jobs]
+    try:
+        files = [_planned(job, job.options(shared), earlier, readers) for job in jobs]
+    finally:
+        if readers is not None:
+            readers.close()
     files = _checked_names(files, collisions)
     return ConversionPlan(
         os.fspath(target), tuple(files), dict(skipped), collisions, count, _free(target)
@@ -251,7 +257,12 @@ def plan_conversion(source: Any, target: str | os.PathLike[str], **options: Any)
 document(plan_conversion)
 
 
-def _planned(job: Job, options: ConvertOptions, earlier: Mapping[str, FileRecord]) -> PlannedFile:
+def _planned(
+    job: Job,
+    options: ConvertOptions,
+    earlier: Mapping[str, FileRecord],
+    readers: KeptReaders | None,
+) -> PlannedFile:
     """Plan one job; what it would raise is in the record."""
     planned = PlannedFile(str(getattr(job.source, "name", job.source)), job.target)
     if job.error is not None:
@@ -263,7 +274,7 @@ def _planned(job: Job, options: ConvertOptions, earlier: Mapping[str, FileRecord
         # As in `Run.pending`: what was not verified is compared, not replaced.
         before = None
     try:
-        return _opened(job, options, before)
+        return _opened(job, options, before, readers)
     except Exception as error:  # noqa: BLE001 - as in a batch, the other jobs are planned
         return replace(planned, error=reason_of(error), error_type=type(error).__name__)
 
@@ -282,8 +293,10 @@ def _kept(planned: PlannedFile, before: FileRecord) -> PlannedFile:
     )  # fmt: skip
 
 
-def _opened(job: Job, options: ConvertOptions, before: FileRecord | None) -> PlannedFile:
-    with open_source(job.source, options) as br, collected_faults() as faults:
+def _opened(
+    job: Job, options: ConvertOptions, before: FileRecord | None, readers: KeptReaders | None
+) -> PlannedFile:
+    with open_source(job.source, options, readers) as br, collected_faults() as faults:
         check_metadata(br, faults, options)
         outputs = grouped_by_well(plan_outputs(br, job.target, options), br)
         refuse_own_source(outputs, br, options)

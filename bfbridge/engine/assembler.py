@@ -29,6 +29,8 @@ Array = np.ndarray[Any, Any]
 Later = Callable[[Callable[[], None]], None]
 # Chunks up to this many bytes are encoded in less time than another thread needs to start.
 SMALL_CHUNK = 1 << 13
+# The only chunk of a level: the caller has no other one to prepare meanwhile.
+SMALL_LEVEL = 1 << 18
 
 
 class _LevelChunk(OpenChunk):
@@ -179,7 +181,9 @@ class LevelAssembler:
         self._open: OpenChunks[Shape5, _LevelChunk] = OpenChunks(_LevelChunk)
         self._grid = self._level.grid
         self._unit = writer.write_unit(image, number)
-        self._small = prod(self._grid.chunk) * spec.image.dtype.itemsize <= SMALL_CHUNK
+        nbytes = prod(self._grid.chunk) * spec.image.dtype.itemsize
+        single = prod(self._grid.counts) == 1
+        self._small = nbytes <= (SMALL_LEVEL if single else SMALL_CHUNK)
         self._done = np.full(self._grid.counts, stored)
 
     def blocks(self, axes: Sequence[Axis]) -> Iterator[Block]:

@@ -192,8 +192,10 @@ def target_of(
     if not isinstance(place, Path):
         return (UrlTarget if writer.at_urls else UploadTarget)(place, overwrite=overwrite)
     # What cannot be made is reported by AtomicTarget, which names the reason and the remedy.
-    with suppress(OSError):
-        os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
+    folder = os.path.dirname(place) or "."
+    if not os.path.isdir(folder):
+        with suppress(OSError):
+            os.makedirs(folder, exist_ok=True)
     return AtomicTarget(place, overwrite=overwrite, durable=durable)
 
 

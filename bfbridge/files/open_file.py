@@ -172,6 +172,16 @@ class OpenFile:
         """Whether `close` was called."""
         return self._state.closed
 
+    def release(self) -> bool:
+        """Close the files until `resume`, if the backend can; see `ReaderBackend.release`."""
+        backend = self._state.backend
+        return backend is not None and backend.release()
+
+    def resume(self) -> bool:
+        """Open the files again; return False if one may have changed since `release`."""
+        backend = self._state.backend
+        return backend is not None and backend.resume()
+
     def close(self) -> None:
         """Release the file. May be called twice."""
         with self._state.lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,6 +14,7 @@ from bfbridge.backend import Quantity
 from bfbridge.ngff.omero import omero_block
 from bfbridge.ome.extras import convert_unit
 from bfbridge.ome.units import LENGTHS, TIMES, ngff_name
+from bfbridge.runtime.json_text import indented_json
 
 if TYPE_CHECKING:
     from bfbridge.backend import ImageSpec, Level, Shape5
@@ -52,7 +52,7 @@ _LARGEST_STEP: Final = 64
 
 def to_json(document: Mapping[str, Any]) -> bytes:
     """Return a document's bytes. NaN and infinities are not valid JSON: they raise an error."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    return indented_json(document).encode()
 
 
 def fill_json(value: float, dtype: np.dtype[Any]) -> Any:

@@ -183,7 +183,9 @@ def carry(ome: OME, chosen: Sequence[int]) -> OME:
     Positions of pixels in the old file (TiffData, BinData, byte order) are removed. Everything else
     is kept; plates and data sets only if all images are.
     """
-    new = ome.model_copy(deep=True)
+    from bfbridge.ome.documents.model import copied
+
+    new = copied(ome)
     new.images = [new.images[i] for i in chosen]
     if len(new.images) < len(ome.images):
         kept = {image.id for image in new.images}
@@ -192,12 +194,20 @@ def carry(ome: OME, chosen: Sequence[int]) -> OME:
         new.plates = []
     for image in new.images:
         pixels = image.pixels
-        pixels.tiff_data_blocks, pixels.bin_data_blocks = [], []
-        pixels.metadata_only = None
-        pixels.big_endian = pixels.interleaved = None
-    new.binary_only = None
-    new.uuid = None
+        for name in ("tiff_data_blocks", "bin_data_blocks"):
+            if getattr(pixels, name):
+                setattr(pixels, name, [])
+        for name in ("metadata_only", "big_endian", "interleaved"):
+            _leave_out(pixels, name)
+    _leave_out(new, "binary_only")
+    _leave_out(new, "uuid")
     return new
+
+
+def _leave_out(element: Any, name: str) -> None:
+    """Set a field to None."""
+    if getattr(element, name) is not None:
+        setattr(element, name, None)
 
 
 def settle(ome: OME) -> None:
@@ -208,18 +218,17 @@ def settle(ome: OME) -> None:
     """
     renamed = {image.id: f"Image:{i}" for i, image in enumerate(ome.images)}
     for number, image in enumerate(ome.images):
-        image.id = f"Image:{number}"
         pixels = image.pixels
-        pixels.id = f"Pixels:{number}"
+        _identify(image, f"Image:{number}")
+        _identify(pixels, f"Pixels:{number}")
         settle_channels(pixels)
         for index, channel in enumerate(pixels.channels):
-            channel.id = f"Channel:{number}:{index}"
+            _identify(channel, f"Channel:{number}:{index}")
         count = len(pixels.channels)
-        pixels.planes = [
-            plane
-            for plane in pixels.planes
-            if plane.the_z < pixels.size_z and plane.the_t < pixels.size_t and plane.the_c < count
-        ]
+        z, t = pixels.size_z, pixels.size_t
+        inside = [p for p in pixels.planes if p.the_z < z and p.the_t < t and p.the_c < count]
+        if len(inside) < len(pixels.planes):
+            pixels.planes = inside
     for dataset in ome.datasets:
         for ref in dataset.image_refs:
             ref.id = renamed.get(ref.id, ref.id)
@@ -228,6 +237,12 @@ def settle(ome: OME) -> None:
             for sample in well.well_samples:
                 if sample.image_ref is not None:
                     sample.image_ref.id = renamed.get(sample.image_ref.id, sample.image_ref.id)
+
+
+def _identify(element: model.Image | model.Pixels | model.Channel, name: str) -> None:
+    """Set the ID of an element; each assignment validates the whole element."""
+    if element.id != name:
+        element.id = name
 
 
 def settle_channels(pixels: model.Pixels) -> None:
@@ -240,7 +255,8 @@ def settle_channels(pixels: model.Pixels) -> None:
     for index in range(len(pixels.channels), count):
         pixels.channels.append(model.Channel(id=f"Channel:0:{index}", samples_per_pixel=samples))
     for channel in pixels.channels:
-        channel.samples_per_pixel = samples
+        if channel.samples_per_pixel != samples:
+            channel.samples_per_pixel = samples
 
 
 def samples_of(pixels: model.Pixels) -> int:
@@ -282,7 +298,8 @@ def set_pixel_type(pixels: model.Pixels, name: str) -> None:
     """Set the pixel type of the schema by name."""
     from ome_types.model import PixelType
 
-    pixels.type = PixelType(name)
+    if pixels.type.value != name:
+        pixels.type = PixelType(name)
 
 
 def stored_dtype(pixels: model.Pixels) -> np.dtype[Any]:

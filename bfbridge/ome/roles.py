@@ -50,10 +50,12 @@ def write_roles(ome: OME, roles: Sequence[ImageRole]) -> None:
     """
     from ome_types.model import AnnotationRef, MapAnnotation, StructuredAnnotations
 
-    notes = ome.structured_annotations or StructuredAnnotations()
-    gone = {note.id for note in notes.map_annotations if note.namespace == NAMESPACE}
+    known = ome.structured_annotations
+    stored = [] if known is None else known.map_annotations
+    gone = {note.id for note in stored if note.namespace == NAMESPACE}
     if not gone and all(role.role == "image" for role in roles):
         return
+    notes = known or StructuredAnnotations()
     kept = [note for note in notes.map_annotations if note.id not in gone]
     images = []
     for number, (image, role) in enumerate(zip(ome.images, roles, strict=True)):

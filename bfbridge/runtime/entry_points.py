@@ -4,13 +4,48 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import lru_cache
 from importlib.machinery import PathFinder
 
-__all__ = ["may_have"]
+__all__ = ["held_search_path", "may_have", "search_path"]
 
 _FOLDERS = (".dist-info", ".egg-info")
+
+
+_held: ContextVar[tuple[tuple[str, int], ...] | None] = ContextVar(
+    "bfbridge_held_search_path", default=None
+)
+
+
+def search_path() -> tuple[tuple[str, int], ...]:
+    """Return the folders of ``sys.path`` and when each changed last, by an installation for one."""
+    held = _held.get()
+    if held is not None:
+        return held
+    found = []
+    for folder in sys.path:
+        try:
+            changed = os.stat(folder or ".").st_mtime_ns
+        except OSError:
+            changed = 0
+        found.append((folder, changed))
+    return tuple(found)
+
+
+@contextmanager
+def held_search_path() -> Iterator[None]:
+    """Look at the folders once for this block: what is installed meanwhile is not used in it.
+
+    Otherwise every file that is opened or written looks at all of them.
+    """
+    token = _held.set(search_path())
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
 
 @lru_cache(maxsize=1)

@@ -25,14 +25,13 @@ import os
 import stat
 import sys
 import threading
-import time
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bfbridge.errors import BadArgument, TargetBusy, TargetExists, WriteFailed
 from bfbridge.runtime import forking
-from bfbridge.runtime.descriptors import read_all, write_all
+from bfbridge.runtime.descriptors import write_all
 from bfbridge.runtime.systems import replace, unusable_name
 from bfbridge.storage.durable_io import (
     ZARR_MARKS,
@@ -41,21 +40,28 @@ from bfbridge.storage.durable_io import (
     flush_folder,
     flush_tree,
     foreign_file,
-    lock_now,
     removed_if_empty,
     rename_new,
     replace_at_once,
 )
 from bfbridge.storage.ownership import PARTIAL, OwnedTarget
+from bfbridge.storage.private_folder import (
+    LOCK,
+    close_lock,
+    leave_folder,
+    names_in,
+    remove_folder,
+    renamed_spare,
+    take_lock,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["AtomicTarget", "write_bytes_atomically"]
+__all__ = ["LOCK", "AtomicTarget", "write_bytes_atomically"]
 
 OLD = ".bfbridge-old"
 KEPT = ".bfbridge-kept"
-LOCK = ".bfbridge-lock"
 
 # File names have at most 255 bytes on every common file system; the endings above add up to 20.
 LONGEST_NAME = 200
@@ -134,12 +140,14 @@ class AtomicTarget(OwnedTarget):
         with _reported(self.path, "cannot be written"):
             self._check_target()
             _check_parent(self._target.parent, self.path)
-            self._fd = _take_lock(self.folder, self.path)
+            self._fd = renamed_spare(self.folder)
+            if self._fd is None:
+                self._fd = take_lock(self.folder, self.path)
             try:
                 self._restore_old()
                 self._check_target()
                 clear(self.folder, LOCK)
-                if _names_in(self.folder):
+                if names_in(self.folder):
                     raise WriteFailed(
                         f"{self.path}: unfinished files of an earlier writer in {self.folder} "
                         "cannot be removed. Close the programs that have them open, or remove "
@@ -176,7 +184,7 @@ class AtomicTarget(OwnedTarget):
                     with _reported(self.path, "is complete, but may not survive a power loss"):
                         flush_folder(self._target.parent)
             finally:
-                self._drop_folder()
+                self._leave_folder()
 
     def discard(self) -> None:
         """Remove the unfinished file; does nothing after `commit` or in a forked child."""
@@ -204,7 +212,7 @@ class AtomicTarget(OwnedTarget):
         """Return the names to move, the main one last; flush them to disk if `durable`."""
         try:
             with _reported(self.path, "cannot be finished"):
-                names = [name for name in _names_in(self.folder) if not name.endswith(PARTIAL)]
+                names = [name for name in names_in(self.folder) if not name.endswith(PARTIAL)]
                 if self._target.name not in names:
                     raise WriteFailed(f"{self.path}: nothing was written, so nothing is finished.")
                 names.remove(self._target.name)
@@ -314,7 +322,7 @@ class AtomicTarget(OwnedTarget):
             return ""
         fd, self._fd = self._fd, None
         if sys.platform == "win32":
-            _close_lock(fd)  # an open file would prevent renaming the folder
+            close_lock(fd)  # an open file would prevent renaming the folder
         place = self.folder
         for number in range(1, 1000):
             kept = _beside(self._target, KEPT if number == 1 else f"{KEPT}-{number}")
@@ -329,27 +337,22 @@ class AtomicTarget(OwnedTarget):
                 (place / LOCK).unlink()
             break
         if sys.platform != "win32":
-            _close_lock(fd)
+            close_lock(fd)
         until = "" if place != self.folder else ", until the next writer of that name clears it"
         return f"The finished image is complete, at {place / self._target.name}{until}."
+
+    def _leave_folder(self) -> None:
+        """Release the private folder of the finished target."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            leave_folder(self.folder, fd)
 
     def _drop_folder(self) -> None:
         """Clear and remove the private folder and release the lock, as far as possible."""
         if self._fd is None:
             return
         fd, self._fd = self._fd, None
-        try:
-            clear(self.folder, LOCK)
-            if sys.platform == "win32":
-                _close_lock(fd)
-            # The lock file identifies the folder as ours: it is removed last.
-            with contextlib.suppress(OSError):
-                if not _names_in(self.folder):
-                    (self.folder / LOCK).unlink()
-                    self.folder.rmdir()
-        finally:
-            if sys.platform != "win32":
-                _close_lock(fd)
+        remove_folder(self.folder, fd)
 
 
 def write_bytes_atomically(
@@ -422,10 +425,6 @@ def _new_folder(target: Path, ending: str) -> Path:
     raise AssertionError  # count() does not end
 
 
-def _names_in(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
-
-
 def _failure(error: OSError, what: str, more: str = "") -> WriteFailed:
     advice = ADVICE.get(error.errno or 0, "")
     reason = error.strerror or str(error)
@@ -470,114 +469,3 @@ def _objection(path: Path) -> str:
         f"this is a folder that contains something other than a Zarr image ({foreign}), so it is "
         "never replaced. Choose another name, or remove the folder yourself."
     )
-
-
-_fork_guard = threading.Lock()
-_held: set[int] = set()
-
-
-def _forget_locks() -> None:
-    """In a forked child: close the parent's locks; the parent keeps holding them.
-
-    Otherwise a child that outlives a killed parent would keep the target locked.
-    """
-    for fd in _held:
-        with contextlib.suppress(OSError):
-            os.close(fd)
-    _held.clear()
-    _fork_guard.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_fork_guard.acquire,
-        after_in_parent=_fork_guard.release,
-        after_in_child=_forget_locks,
-    )
-
-
-def _close_lock(fd: int) -> None:
-    with _fork_guard:
-        _held.discard(fd)
-        os.close(fd)
-
-
-def _take_lock(folder: Path, path: Path) -> int:
-    """Make `folder`, or take over that of a dead writer; return the descriptor of the lock."""
-    for _ in range(100):
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-        try:
-            fd, created = _open_lock(folder, path)
-        except FileNotFoundError:
-            continue  # its owner has just finished
-        try:
-            if not lock_now(fd, created):
-                raise TargetBusy(
-                    f"{path} is being written by another writer{_owner(fd)}. Wait until it is "
-                    f"closed. If there is no such writer, remove {folder}."
-                )
-            if _is_at(fd, folder / LOCK):
-                _sign(fd)
-                return fd
-        except BaseException:
-            _close_lock(fd)
-            raise
-        _close_lock(fd)
-    raise TargetBusy(f"{path} is being written by several writers in turn. Wait for them.")
-
-
-def _open_lock(folder: Path, path: Path) -> tuple[int, bool]:
-    """Return a descriptor of the lock file and whether this call made it."""
-    if not _is_ours(folder):
-        raise WriteFailed(
-            f"{path} cannot be written: {folder} exists, and was not made by bfbridge. "
-            "Move or remove it."
-        )
-    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    lock = folder / LOCK
-    with _fork_guard:
-        try:
-            fd, created = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o666), True
-        except FileExistsError:
-            fd, created = os.open(lock, flags), False
-        _held.add(fd)
-    return fd, created
-
-
-def _is_ours(folder: Path) -> bool:
-    """Return whether a writer made the folder: not a link, and with a lock file or empty."""
-    if not stat.S_ISDIR(os.lstat(folder).st_mode):
-        return False
-    for _ in range(5):
-        names = {entry.name for entry in folder.iterdir()}
-        if not names or LOCK in names:
-            return True
-        time.sleep(0.01)  # the folder may be in the process of being made or removed
-    return False
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    """Return whether the locked file is the current one at this path, not a removed one."""
-    try:
-        return os.path.samestat(os.fstat(fd), os.lstat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _sign(fd: int) -> None:
-    """Store the owner in the lock file, for messages to other writers."""
-    import platform
-
-    with contextlib.suppress(OSError):
-        os.ftruncate(fd, 0)
-        os.lseek(fd, 0, os.SEEK_SET)
-        write_all(fd, f"process {os.getpid()} on {platform.node()}\n".encode())
-
-
-def _owner(fd: int) -> str:
-    with contextlib.suppress(OSError):
-        os.lseek(fd, 0, os.SEEK_SET)
-        note = read_all(fd, 200).decode("utf-8", "replace").strip()
-        return f" ({note})" if note.startswith("process ") else ""
-    return ""

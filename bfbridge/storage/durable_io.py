@@ -14,7 +14,9 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bfbridge.runtime.systems import replace
 from bfbridge.storage.journal import FOLDER
@@ -88,9 +90,10 @@ def lock_now(fd: int, created: bool) -> bool:
 def clear(folder: Path, kept: str) -> None:
     """Remove everything in a folder except the name `kept`, as far as possible."""
     with contextlib.suppress(OSError):
-        for entry in list(folder.iterdir()):
-            if entry.name == kept:
+        for name in os.listdir(folder):
+            if name == kept:
                 continue
+            entry = folder / name
             if entry.is_dir() and not entry.is_symlink():
                 _unmark(entry)
                 shutil.rmtree(entry, ignore_errors=True)
@@ -207,7 +210,7 @@ def special_rename(source: Path, destination: Path, *, exchange: bool) -> bool:
     import ctypes
 
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
+        libc = _libc()
         names = os.fsencode(source), os.fsencode(destination)
         if sys.platform == "darwin":
             failed = libc.renamex_np(*names, ctypes.c_uint(2 if exchange else 4))
@@ -223,6 +226,13 @@ def special_rename(source: Path, destination: Path, *, exchange: bool) -> bool:
     if code in NOT_OFFERED:
         return False
     raise OSError(code, os.strerror(code), os.fspath(destination))
+
+
+@cache
+def _libc() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def flush(fd: int) -> None:

@@ -16,7 +16,9 @@ PARTIAL: Final = ".bfbridge-partial"
 
 def is_partial(path: str | os.PathLike[str]) -> bool:
     """Return whether a path is, or is inside, the unfinished work of a writer."""
-    return any(part.startswith(".") and part.endswith(PARTIAL) for part in Path(path).parts)
+    return PARTIAL in os.fspath(path) and any(
+        part.startswith(".") and part.endswith(PARTIAL) for part in Path(path).parts
+    )
 
 
 class OwnedTarget:

@@ -317,6 +317,12 @@ class TiffFile:
             raise truncated(self.name, what, offset, length, offset + len(data))
         return data
 
+    def reopened(self, access: RandomAccess | None) -> None:
+        """Read from another handle of the same file; None until there is one."""
+        self._window = (0, b"")
+        if access is not None:
+            self.access = access
+
     def settle(self) -> None:
         """Mark the file as opened: after this, the amount of structure read is not limited."""
         self._rest = None

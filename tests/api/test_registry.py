@@ -37,7 +37,7 @@ from bfbridge.errors import (
 )
 from bfbridge.registry import BACKENDS, Entry, find, open_reader, writer_for
 from bfbridge.registry import third_party as THIRD_PARTY  # noqa: N812 - before tests replace it
-from bfbridge.runtime.entry_points import may_have
+from bfbridge.runtime.entry_points import held_search_path, may_have
 from bfbridge.storage.source import Source, as_source
 from tests.support.memory import MemoryReader
 
@@ -468,6 +468,18 @@ def test_a_plug_in_writes_its_suffixes(
     monkeypatch.setitem(sys.modules, "bfbridge_bioformats", java)  # type: ignore[arg-type]
     with pytest.raises(BadArgument, match=r"no writer for this suffix.*\.odd"):
         writer_for("a.xyz")
+
+
+def test_a_block_looks_for_plug_ins_once(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "third_party", THIRD_PARTY)
+    install("odd", PLUGIN)
+    assert {entry.name for entry in registry.third_party()} == {"odd"}
+    with held_search_path():
+        install("late", PLUGIN)
+        assert {entry.name for entry in registry.third_party()} == {"odd"}
+    assert {entry.name for entry in registry.third_party()} == {"odd", "late"}
 
 
 @pytest.mark.java

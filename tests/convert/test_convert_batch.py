@@ -413,10 +413,10 @@ def test_this_process_converts_until_the_others_are_ready(
     here: list[str] = []
     watched = Record()
 
-    def slowly(job: Any, request: ConvertOptions, progress: Any) -> Any:
+    def slowly(job: Any, *given: Any) -> Any:
         here.append(job.name)
         assert watched.four_ended.wait(60), "the others are ready, and do the rest"
-        return converted(job, request, progress)
+        return converted(job, *given)
 
     monkeypatch.setattr(processes, "converted", slowly)
     done = convert(tmp_path / "in", tmp_path / "out", jobs=2, watcher=watched)

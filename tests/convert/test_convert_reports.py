@@ -51,9 +51,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     plain = single.open_source
 
-    def noted(source: Any, request: Any) -> BioReader:
+    def noted(source: Any, *given: Any) -> BioReader:
         names.append(Path(str(source)).name)
-        return plain(source, request)
+        return plain(source, *given)
 
     monkeypatch.setattr(single, "open_source", noted)
     return names

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bfbridge import BioReader, BioWriter, convert
 from bfbridge.convert import convert_many
 from bfbridge.convert.copy import source as single
 from bfbridge.convert.options import ConvertOptions
+from bfbridge.convert.plan import grouping
 from bfbridge.convert.plan.grouping import AHEAD
 from bfbridge.convert.plan.sources import Opened, Skipped, find_sources
 from bfbridge.convert.reports.writer import REPORT_NAME
@@ -295,12 +297,14 @@ def named_files(folder: Path, count: int, suffix: str = ".ome.tif") -> list[str]
 
 
 def test_the_search_opens_several_files_at_once(tmp_path: Path) -> None:
-    """Each group of files is opened only if all of its files are opened at the same time."""
+    """After one that waits, files are opened only if a whole group is opened at the same time."""
     paths = named_files(tmp_path, 1 + 2 * AHEAD)
     together = threading.Barrier(AHEAD)
 
     def opener(path: str) -> Opened:
-        if path != paths[0]:
+        if path == paths[0]:
+            time.sleep(0.05)
+        else:
             together.wait(30)
         if path == paths[3]:
             raise UnreadableFile("damaged")
@@ -312,6 +316,21 @@ def test_the_search_opens_several_files_at_once(tmp_path: Path) -> None:
     assert told == [*paths[:3], *paths[4:]]
     assert [one.error for one in found if one.error] == ["damaged"]
     assert [one.pixel_bytes for one in found] == [0, 1, 2, 0, *range(4, 1 + 2 * AHEAD)]
+
+
+def test_files_that_are_opened_at_once_need_no_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouping, "WAITING_SECONDS", 60)
+    threads: set[str] = set()
+
+    def opener(path: str) -> Opened:
+        threads.add(threading.current_thread().name)
+        return Opened([path])
+
+    paths = named_files(tmp_path, 20)
+    assert len(find_sources(paths, ConvertOptions(), opener=opener)) == 20
+    assert threads == {threading.current_thread().name}
 
 
 @pytest.mark.parametrize("suffix", [".ome.tif", ".oir"])

@@ -632,13 +632,13 @@ class TestExchange:
     def test_kill_before_the_old_store_is_removed(self, tmp_path):
         make_store(tmp_path / "s.zarr", "old")
         code = """
-            from bfbridge.storage import atomic
+            from bfbridge.storage import private_folder
             target = AtomicTarget(sys.argv[1], overwrite=True)
             target.work_path.mkdir()
             (target.work_path / "zarr.json").write_text("new")
             (target.work_path / "c").mkdir()
             (target.work_path / "c" / "0").write_bytes(b"new" * 100)
-            atomic.clear = lambda *a: os.kill(os.getpid(), 9)
+            private_folder.clear = lambda *a: os.kill(os.getpid(), 9)
             target.commit()
         """
         process, _ = in_another_process(code, tmp_path / "s.zarr")

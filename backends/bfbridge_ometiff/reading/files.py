@@ -31,6 +31,8 @@ __all__ = ["FileSet", "OpenTiff", "companion", "inside_name"]
 _MOST_OPEN = 64
 _MOST_LAYOUTS = 4096
 _LAYOUT_BYTES = 64 << 20
+# Memory for the place of a directory, and for that of its plane.
+_DIRECTORY_BYTES = 128
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -110,8 +112,7 @@ class OpenTiff:
             raise
         self.size = self._access.size
         self.stamp: FileStamp | None = getattr(self._access, "stamp", None)
-        fileno = getattr(self._access, "fileno", None)
-        self._fd: int = fileno() if fileno is not None and hasattr(os, "preadv") else -1
+        self._fd = _descriptor(self._access)
         self._lock = forking.lock()
         self._layouts: OrderedDict[tuple[int, int], SegmentLayout] = OrderedDict()
         self._layout_bytes = 0
@@ -209,10 +210,40 @@ class OpenTiff:
         if self.stamp is not None and self._fd >= 0:
             self.stamp.check(self._fd, self.name)
 
+    @property
+    def structure_bytes(self) -> int:
+        """About the bytes of memory for directories and segments."""
+        return self._layout_bytes + _DIRECTORY_BYTES * self.tiff.walked
+
+    def release(self) -> None:
+        """Close the file until `resume`; its directories and layouts are kept."""
+        self.close()
+        self.tiff.reopened(None)
+
+    def resume(self) -> bool:
+        """Open the file again; return False if it is missing or was changed."""
+        try:
+            access = self.source.open()
+        except BfbridgeError:
+            return False
+        if self.stamp is None or getattr(access, "stamp", None) != self.stamp:
+            access.close()
+            return False
+        self._access = access
+        self._fd = _descriptor(access)
+        self.tiff.reopened(access)
+        return True
+
     def close(self) -> None:
         """Release the file."""
         self._fd = -1
         self._access.close()
+
+
+def _descriptor(access: RandomAccess) -> int:
+    """Return the descriptor of a local file for reads without a copy; -1 without one."""
+    fileno = getattr(access, "fileno", None)
+    return fileno() if fileno is not None and hasattr(os, "preadv") else -1
 
 
 class FileSet:
@@ -350,6 +381,25 @@ class FileSet:
                 tiff.close()
                 raise
         return tiff
+
+    @property
+    def is_single(self) -> bool:
+        """Whether all was read from the opened file, a local one, and no other file was named."""
+        return self._main is not None and self._main.stamp is not None and len(self._sources) == 1
+
+    @property
+    def structure_bytes(self) -> int:
+        """About the bytes of memory for directories and segments of the opened file."""
+        return 0 if self._main is None else self._main.structure_bytes
+
+    def release(self) -> None:
+        """Close the opened file, which `is_single`, until `resume`."""
+        if self._main is not None:
+            self._main.release()
+
+    def resume(self) -> bool:
+        """Open the file again; return False if it is missing or was changed."""
+        return self._main is not None and self._main.resume()
 
     def settle(self) -> None:
         """Mark the data set as open; see `TiffFile.settle`."""

@@ -15,10 +15,10 @@ from bfbridge.tiff.packing import BYTE_ORDER
 if TYPE_CHECKING:
     from ome_types import OME
 
-__all__ = ["finished_xml"]
+__all__ = ["finished_document", "xml_of"]
 
 
-def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
+def finished_document(ome: OME, specs: Sequence[ImageSpec]) -> OME:
     """Return the document to store; the caller's document is not changed.
 
     Sizes, pixel type, samples and byte order are those of `specs`. The planes of each image are
@@ -37,37 +37,40 @@ def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
             f"the metadata describes {len(ome.images)} images, but {len(specs)} are written."
         )
     # Only what is changed below is copied: a document may have many planes and annotations.
-    document = ome.model_copy(update={"images": [_copied(image) for image in ome.images]})
-    document.uuid = f"urn:uuid:{uuid.uuid4()}"
-    document.binary_only = None
-    if document.creator is None:
-        document.creator = "bfbridge"
-    first = 0
-    for image, spec in zip(document.images, specs, strict=True):
-        pixels = image.pixels
+    images, first = [], 0
+    for image, spec in zip(ome.images, specs, strict=True):
         size_t, size_c, size_z, size_y, size_x = spec.image.levels[0].shape
-        pixels.size_t, pixels.size_c, pixels.size_z = size_t, size_c, size_z
-        pixels.size_y, pixels.size_x = size_y, size_x
-        pixels.type = model.PixelType(pixel_type_of(spec.image.dtype))
-        pixels.big_endian = BYTE_ORDER == ">"
-        pixels.interleaved = spec.image.samples > 1
         planes = size_t * (size_c // spec.image.samples) * size_z
-        pixels.tiff_data_blocks = [model.TiffData(ifd=first, plane_count=planes)]
-        pixels.bin_data_blocks = []
-        pixels.metadata_only = None
+        # One copy with valid values: each assignment to a field validates the whole element.
+        pixels = image.pixels.model_copy(
+            update={
+                "size_t": size_t, "size_c": size_c, "size_z": size_z, "size_y": size_y,
+                "size_x": size_x, "type": model.PixelType(pixel_type_of(spec.image.dtype)),
+                "big_endian": BYTE_ORDER == ">", "interleaved": spec.image.samples > 1,
+                "tiff_data_blocks": [model.TiffData(ifd=first, plane_count=planes)],
+                "bin_data_blocks": [], "metadata_only": None,
+                "channels": [channel.model_copy() for channel in image.pixels.channels],
+            }
+        )  # fmt: skip
         first += planes
         _fit_channels(pixels, size_c // spec.image.samples, spec.image.samples)
+        images.append(image.model_copy(update={"pixels": pixels}))
+    document = ome.model_copy(
+        update={
+            "images": images, "uuid": f"urn:uuid:{uuid.uuid4()}", "binary_only": None,
+            "creator": "bfbridge" if ome.creator is None else ome.creator,
+        }
+    )  # fmt: skip
     _make_unique(list(document.images), "Image")
     _make_unique([image.pixels for image in document.images], "Pixels")
     _make_unique([c for image in document.images for c in image.pixels.channels], "Channel")
+    return document
+
+
+def xml_of(document: OME) -> str:
+    """Return the text of a document, with a declaration."""
     # Some readers recognise OME-XML by its first five characters.
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml_from_model(document)}'
-
-
-def _copied(image: Any) -> Any:
-    channels = [channel.model_copy() for channel in image.pixels.channels]
-    pixels = image.pixels.model_copy(update={"channels": channels})
-    return image.model_copy(update={"pixels": pixels})
 
 
 def _fit_channels(pixels: Any, wanted: int, samples: int) -> None:
@@ -79,7 +82,8 @@ def _fit_channels(pixels: Any, wanted: int, samples: int) -> None:
     for index in range(len(pixels.channels), wanted):
         pixels.channels.append(model.Channel(id=f"Channel:{owner}:{index}"))
     for channel in pixels.channels:
-        channel.samples_per_pixel = samples
+        if channel.samples_per_pixel != samples:
+            channel.samples_per_pixel = samples
 
 
 def _make_unique(parts: Iterable[Any], kind: str) -> None:

@@ -145,11 +145,20 @@ class KeyTree(ABC):
 
 
 class FileTree(KeyTree):
-    """Files of a folder, each written under a temporary name and then renamed."""
+    """Files of a folder, each written under a temporary name and then renamed.
 
-    def __init__(self, root: Path) -> None:
+    Parameters
+    ----------
+    root
+        The folder.
+    private
+        Whether nobody reads the folder before it is finished, and it is discarded after an error. A
+        new file is then written under its own name.
+    """
+
+    def __init__(self, root: Path, *, private: bool = False) -> None:
         self.root = os.fspath(long_path(root, room=_LONGEST_KEY))
-        self._folders: set[str] = set()
+        self._private = private
         self._serial = itertools.count()
 
     def path(self, key: str) -> str:
@@ -162,27 +171,44 @@ class FileTree(KeyTree):
         return os.path.join(folder, f".{name}.{unique}{_ENDING}")
 
     def create(self, path: str) -> int:
-        folder = os.path.dirname(path)
-        if folder not in self._folders:
-            os.makedirs(folder, exist_ok=True)
-            if len(self._folders) >= _KEPT_FOLDERS:
-                self._folders.clear()
-            self._folders.add(folder)
-        return os.open(path, _FLAGS, 0o666)
+        try:
+            return os.open(path, _FLAGS, 0o666)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return os.open(path, _FLAGS, 0o666)
 
     def write(self, key: str, data: Any) -> None:
-        path, temporary = self.path(key), self.temporary(key)
+        path = self.path(key)
         try:
-            fd = self.create(temporary)
+            if self._private and self._filled(path, data):
+                return
+            temporary = self.temporary(key)
+            self._filled(temporary, data)
+            try:
+                replace(temporary, path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+        except OSError as error:
+            raise write_failed(path, error) from error
+
+    def _filled(self, path: str, data: Any) -> bool:
+        """Write a new file; remove it after an error. Return False if there is one of this name."""
+        try:
+            fd = self.create(path)
+        except FileExistsError:
+            return False
+        try:
             try:
                 write_all(fd, data)
             finally:
                 os.close(fd)
-            replace(temporary, path)
-        except OSError as error:
+        except OSError:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise write_failed(path, error) from error
+                os.unlink(path)
+            raise
+        return True
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes | None:
         path = self.path(key)

@@ -37,7 +37,7 @@ from bfbridge.convert.verification.pixels import Checked, verify_output
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, UnreadableFile
-from bfbridge.ome.checks.compare import compare_documents
+from bfbridge.ome.checks.compare import compare_documents, keeps_values
 from bfbridge.ome.documents.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.writer import BioWriter, ImageWriter
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.backend import WriterBackend
+    from bfbridge.convert.plan.kept_readers import KeptReaders
     from bfbridge.views import ImageView
 
 __all__ = [
@@ -92,8 +93,16 @@ class Counter:
                 self._progress(self._done, self._total)
 
 
-def open_source(source: Any, options: ConvertOptions) -> BioReader:
-    """Open a source for a conversion: without a cache, unless a crop cuts through chunks."""
+def open_source(
+    source: Any, options: ConvertOptions, readers: KeptReaders | None = None
+) -> BioReader:
+    """Open a source for a conversion: without a cache, unless a crop cuts through chunks.
+
+    A reader of this source that the search of a batch has kept is used again.
+    """
+    known = None if readers is None else readers.take(source, options)
+    if known is not None:
+        return known
     cache = 0 if options.crop is None else options.memory_bytes // 4
     arguments = {"cache": cache, **options.reader_arguments}
     given = options.rearranged(source)
@@ -110,6 +119,7 @@ def convert_file(
     resume: bool = False,
     reported: bool = True,
     progress: Progress | None = None,
+    readers: KeptReaders | None = None,
 ) -> FileRecord:
     """Convert one source into one or, where it is split, several new files.
 
@@ -132,6 +142,8 @@ def convert_file(
         Whether the record is for a report. Otherwise the files in a folder are not stamped.
     progress
         Called with (bytes of pixels done, bytes in all), from any thread.
+    readers
+        Readers of the search of a batch.
 
     Raises
     ------
@@ -141,7 +153,7 @@ def convert_file(
     begun = time.perf_counter()
     counter = Counter(progress)
     record = FileRecord(source=str(source), target=os.fspath(target), request=options.fingerprint)
-    with open_source(source, options) as br, collected_faults() as faults:
+    with open_source(source, options, readers) as br, collected_faults() as faults:
         check_metadata(br, faults, options)
         record.source = br.source_name
         record.backend, record.backend_reason = br.backend, br.backend_reason
@@ -319,7 +331,9 @@ def _make(
     if options.verify:
         verify_output(source, output, scalings, options, record, counter.add)
     if options.compare_metadata:
-        record.lost = lost_metadata(document, output.target, options)
+        stored = bw.stored_document()
+        known = stored is not None and keeps_values(document, stored)
+        record.lost = [] if known else lost_metadata(document, output.target, options)
     record.seconds = time.perf_counter() - begun
     return record
 

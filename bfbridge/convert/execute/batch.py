@@ -22,6 +22,7 @@ from bfbridge.errors import BfbridgeError
 
 if TYPE_CHECKING:
     from bfbridge.backend import WriterBackend
+    from bfbridge.convert.plan.kept_readers import KeptReaders
 
 __all__ = ["plan_jobs", "run_batch"]
 
@@ -58,6 +59,7 @@ def run_batch(
     run_options: RunOptions,
     report: Report,
     earlier: Mapping[str, FileRecord] | None = None,
+    readers: KeptReaders | None = None,
 ) -> None:
     """Do every job, and record each in the report.
 
@@ -71,6 +73,8 @@ def run_batch(
         Gets a record for every job. It is finished here, also after an interruption.
     earlier
         Records of earlier runs, by `FileRecord.key`; their complete files are kept.
+    readers
+        Readers of the search. They are closed here.
 
     Raises
     ------
@@ -78,16 +82,20 @@ def run_batch(
         Unfinished files were removed; the report lists the complete ones.
     """
     watcher = run_options.watcher or Watcher()
-    watcher.begin(len(jobs))
-    watcher.sized([job.pixel_bytes for job in jobs])
-    report.start()
-    run = Run(jobs, options, report, watcher, earlier or {})
+    run = Run(jobs, options, report, watcher, earlier or {}, readers)
     try:
-        choose_executor(run_options, len(jobs)).run(run)
-    except BaseException:
-        report.interrupted = True
-        # The first error is the one that is raised.
-        with suppress(BfbridgeError):
-            report.finish(run.order)
-        raise
-    report.finish(run.order)
+        watcher.begin(len(jobs))
+        watcher.sized([job.pixel_bytes for job in jobs])
+        report.start()
+        try:
+            choose_executor(run_options, len(jobs)).run(run)
+        except BaseException:
+            report.interrupted = True
+            # The first error is the one that is raised.
+            with suppress(BfbridgeError):
+                report.finish(run.order)
+            raise
+        report.finish(run.order)
+    finally:
+        if readers is not None:
+            readers.close()

@@ -53,4 +53,4 @@ class SerialExecutor(Executor):
     def run(self, run: Run) -> None:
         """Convert the jobs in order."""
         for number, job in run.pending():
-            run.end(number, converted(job, run.options, run.progress(number)))
+            run.end(number, converted(job, run.options, run.progress(number), run.readers))

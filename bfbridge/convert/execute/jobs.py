@@ -15,6 +15,7 @@ from bfbridge.convert.reports.record import FileRecord, now, reason_of
 
 if TYPE_CHECKING:
     from bfbridge.backend import WriterBackend
+    from bfbridge.convert.plan.kept_readers import KeptReaders
 
 __all__ = ["Job", "converted", "failed", "is_disk_full"]
 
@@ -74,14 +75,17 @@ def failed(job: Job, error: str, kind: str, options: ConvertOptions) -> FileReco
 
 
 def converted(
-    job: Job, options: ConvertOptions, progress: Callable[[int, int], None] | None
+    job: Job,
+    options: ConvertOptions,
+    progress: Callable[[int, int], None] | None,
+    readers: KeptReaders | None = None,
 ) -> FileRecord:
-    """Do one job; its failure is a record, not an exception."""
+    """Do one job; its failure is a record, not an exception. `readers`: see `convert_file`."""
     begun = time.perf_counter()
     try:
         return convert_file(
             job.source, job.target, job.options(options), job.writer,
-            overwrite=job.overwrite, resume=job.resume, progress=progress,
+            overwrite=job.overwrite, resume=job.resume, progress=progress, readers=readers,
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001 - the other jobs continue
         record = failed(job, reason_of(error), type(error).__name__, options)

@@ -122,7 +122,7 @@ class _Batch:
                 tell(done, total)
 
             try:
-                record = converted(job, options, progress)
+                record = converted(job, options, progress, self._run.readers)
             except _Stopped:
                 return
             self._done = finished + 1

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bfbridge.convert.execute.jobs import Job, failed
 from bfbridge.convert.options import ConvertOptions
@@ -13,6 +14,9 @@ from bfbridge.convert.reports.history import is_unchanged, outputs_match
 from bfbridge.convert.reports.record import FileRecord
 from bfbridge.convert.reports.writer import Report
 from bfbridge.errors import WriteFailed
+
+if TYPE_CHECKING:
+    from bfbridge.convert.plan.kept_readers import KeptReaders
 
 __all__ = ["Run", "Watcher", "note_warnings"]
 
@@ -48,7 +52,15 @@ def note_warnings(record: FileRecord) -> None:
 
 
 class Run:
-    """The state of a batch that all executors use."""
+    """The state of a batch that all executors use.
+
+    Attributes
+    ----------
+    jobs, options
+        The sources and their targets, and the conversion options.
+    readers
+        Readers of the sources that this process has opened already.
+    """
 
     def __init__(
         self,
@@ -57,8 +69,10 @@ class Run:
         report: Report,
         watcher: Watcher,
         earlier: Mapping[str, FileRecord],
+        readers: KeptReaders | None = None,
     ) -> None:
         self.jobs = jobs
+        self.readers = readers
         self.options = options
         self._report = report
         self._watcher = watcher

@@ -17,6 +17,8 @@ from bfbridge.convert.execute.jobs import Job
 from bfbridge.convert.execute.run import Watcher
 from bfbridge.convert.locations import Place, identity, place_of
 from bfbridge.convert.option_values import SPLITS
+from bfbridge.convert.plan.grouping import opener_for
+from bfbridge.convert.plan.kept_readers import KeptReaders
 from bfbridge.convert.plan.naming import axes_of_pattern, is_name_pattern
 from bfbridge.convert.plan.sources import Scan, Skipped, find_sources, name_targets, same_names
 from bfbridge.convert.plan.table import read_table
@@ -49,6 +51,8 @@ class Batch:
     collisions
         Names that several sources would have without the additions of `name_targets`, with the
         sources.
+    readers
+        Readers of sources that the search opened.
     """
 
     jobs: Sequence[Job]
@@ -56,6 +60,7 @@ class Batch:
     report: Report
     history: History
     collisions: dict[str, list[str]]
+    readers: KeptReaders
 
 
 def find_job(
@@ -130,30 +135,35 @@ def find_batch(
     report = Report(place, options.describe(), options.target_storage, history.own)
     skipped = Skipped()
     scan = Scan(options, history.scans)
-    found = find_sources(
-        [os.fspath(source) for source in listed], options, pattern=run.pattern,
-        recursive=run.recursive, group=run.group, skipped=skipped,
-        made={identity(folder), *made}, scan=scan, looked=watcher.looked,
-        **_openings(options, run),
-    )  # fmt: skip
-    if not found:
-        raise FileMissing(_nothing_found(listed, skipped))
-    targets = name_targets(found, folder, run.suffix, options.split)
-    own = None if run.table is None else table.changes([f.path for f in found], options, writer)
-    jobs = plan_jobs(found, targets, writer, run, own)
+    readers = KeptReaders(options)
+    try:
+        found = find_sources(
+            [os.fspath(source) for source in listed], options, pattern=run.pattern,
+            recursive=run.recursive, group=run.group, skipped=skipped,
+            made={identity(folder), *made}, scan=scan, looked=watcher.looked,
+            **_openings(options, run, readers),
+        )  # fmt: skip
+        if not found:
+            raise FileMissing(_nothing_found(listed, skipped))
+        targets = name_targets(found, folder, run.suffix, options.split)
+        own = None if run.table is None else table.changes([f.path for f in found], options, writer)
+        jobs = plan_jobs(found, targets, writer, run, own)
+    except BaseException:
+        readers.close()
+        raise
     report.skipped = skipped.reasons
     # One part that records the results of the search is enough for all.
     report.scan = scan.as_dict() if scan.is_new or run.part is None else None
     collisions = {
         str(folder / f"{name}{run.suffix}"): paths for name, paths in same_names(found).items()
     }
-    return Batch(jobs, options, report, history, collisions)
+    return Batch(jobs, options, report, history, collisions, readers)
 
 
-def _openings(options: ConvertOptions, run: RunOptions) -> dict[str, Any]:
-    """Return the arguments of `find_sources` that let the workers of a cluster open the files."""
+def _openings(options: ConvertOptions, run: RunOptions, readers: KeptReaders) -> dict[str, Any]:
+    """Return the arguments of `find_sources` on how files are opened: here, or on a cluster."""
     if run.client is None:
-        return {}
+        return {"opener": opener_for(options, readers)}
     from bfbridge.convert.execute.cluster import opener_on
 
     opener, ahead = opener_on(run.client, options)

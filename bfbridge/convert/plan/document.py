@@ -70,7 +70,8 @@ def document_for(
     if cut or len(new.images) < len(ome.images):
         _follow(new, ome, pieces, br)
     # The lists are copied before anything is added: the document of the source is not changed.
-    new.structured_annotations = _notes(ome).model_copy()
+    if ome.structured_annotations is not None:
+        new.structured_annotations = ome.structured_annotations.model_copy()
     if original_metadata:
         _annotate_original(new, br.original_metadata)
     for number, scaling in enumerate(scalings):

@@ -11,16 +11,17 @@ import contextvars
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import bfbridge
-from bfbridge.convert.locations import identity, is_url
+from bfbridge.convert.locations import Identities, is_url
 from bfbridge.convert.options import ConvertOptions
+from bfbridge.convert.plan.kept_readers import KeptReaders
 from bfbridge.convert.reports.record import from_json, reason_of, stamp
 from bfbridge.errors import (
     BfbridgeError,
@@ -52,7 +53,9 @@ IMAGES_IF_BINARY = frozenset({".map", ".rec", ".ali", ".mov", ".avi"})
 """Suffixes of which binary files are images, even if no reader recognises the content."""
 TEXT_LENGTH = 4096
 AHEAD = 8
-"""Files that a search opens at once: opening mostly waits for storage."""
+"""Files that a search opens at once while opening waits for storage."""
+WAITING, WAITING_SECONDS = 4, 1e-3
+"""Opening waits if it takes this many times the time of the processor, and this much longer."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class Scan:
         }
         self._key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         self._known: dict[str, Any] = {}
+        self._identity = Identities()
         self._entries: dict[str, _Entry] = {}
         self._folders: dict[str, str] = {}
         self.is_new = False
@@ -142,9 +146,11 @@ class Scan:
 
     def get(self, path: str) -> Opened | None:
         """Return the result of an earlier run for a file, if the file has not changed."""
-        place = identity(path)
+        if not self._known or is_url(path):
+            return None
+        place = self._identity(path)
         parsed = self._known.get(place)
-        if parsed is None or is_url(path):
+        if parsed is None:
             return None
         try:
             entry: _Entry = from_json(parsed, _Entry)
@@ -161,16 +167,20 @@ class Scan:
         if not is_url(path) and not any(map(is_url, opened.files)):
             files = dict.fromkeys(file for one in (path, *opened.files) for file in _deciding(one))
             stamps = stamp(list(files), {})
-            self._entries[identity(path)] = _Entry(opened, stamps, self._folder(path))
+            self._entries[self._identity(path)] = _Entry(opened, stamps, self._folder(path))
             self.is_new = True
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scan as plain data."""
-        return {"key": self._key, "files": {path: asdict(e) for path, e in self._entries.items()}}
+        files = {
+            path: {"opened": vars(entry.opened), "stamps": entry.stamps, "folder": entry.folder}
+            for path, entry in self._entries.items()
+        }
+        return {"key": self._key, "files": files}
 
     def _folder(self, path: str) -> str:
         """Return a digest of the files in a file's folder: a new one may belong to its data set."""
-        folder = os.path.dirname(os.path.realpath(path))
+        folder = os.path.dirname(self._identity(path))
         if folder not in self._folders:
             with os.scandir(folder) as entries:
                 listed = sorted(
@@ -189,18 +199,29 @@ def _deciding(path: str) -> list[str]:
     return [os.path.join(path, key) for key in ZARR_KEYS] if os.path.isdir(path) else [path]
 
 
-def opener_for(options: ConvertOptions) -> Callable[[str], Opened]:
-    """Return a function that opens a file and returns the files of its data set."""
+def opener_for(options: ConvertOptions, kept: KeptReaders | None = None) -> Callable[[str], Opened]:
+    """Return a function that opens a file and returns the files of its data set.
+
+    Readers that `kept` takes stay usable for the conversion of the file.
+    """
     from bfbridge.reader import BioReader
 
     arguments = {"cache": 0, **options.reader_arguments}
+    workers = options.workers
 
     def opened(path: str) -> Opened:
-        with BioReader(path, max_workers=1, backend=options.backend, **arguments) as br:
+        br = BioReader(path, max_workers=workers, backend=options.backend, **arguments)
+        is_kept = False
+        try:
             count = sum(_pixel_bytes(view) for view in br.series)
             # A store is one entry, because it may contain a million files.
             store = os.path.isdir(path)
-            return Opened([path] if store else list(br.used_files), count)
+            found = Opened([path] if store else list(br.used_files), count)
+            is_kept = kept is not None and kept.keep(path, br)
+        finally:
+            if not is_kept:
+                br.close()
+        return found
 
     return opened
 
@@ -242,8 +263,7 @@ def group_files(
     """
     chosen: dict[str, Found] = {}
     owner: dict[str, str] = {}
-    # Links of a folder are resolved once for each of its files.
-    same = cache(identity)
+    same = Identities()
     named = {same(found.path): found for found, _ in listed if found.error is None}
 
     def is_open(path: str) -> bool:
@@ -282,6 +302,9 @@ def group_files(
 class _Ahead:
     """Opens files in their order; after a file that is a data set, the next ones in threads.
 
+    Threads are used after a file whose opening waited, for a disk or a server. Otherwise they would
+    wait for each other (the GIL), which takes longer than opening the files one after the other.
+
     Parameters
     ----------
     paths
@@ -309,8 +332,9 @@ class _Ahead:
         self._next = 0
         # Of a data set of many files, one is opened: its other files are not opened ahead.
         self._singles = False
+        self._waits = False
         self._known: dict[int, Opened] = {}
-        self._running: dict[int, Future[Opened]] = {}
+        self._running: dict[int, Future[tuple[Opened, bool]]] = {}
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="bfbridge-search")
 
     def open(self, number: int) -> Opened:
@@ -321,7 +345,8 @@ class _Ahead:
         if known is None:
             running = self._running.pop(number, None)
             try:
-                known = self._opener(path) if running is None else running.result()
+                known, waited = _timed(self._opener, path) if running is None else running.result()
+                self._waits = self._waits or waited
             except UnknownFormat as error:
                 # Java tries all its readers, which takes longer than opening an image.
                 known = Opened(unknown=str(error))
@@ -344,7 +369,7 @@ class _Ahead:
         for passed in [n for n in self._known if n < number]:
             del self._known[passed]
         first = max(self._next, number)
-        count = self._count if self._singles else 1
+        count = self._count if self._singles and self._waits else 1
         self._next = max(first, min(number + count, len(self._paths)))
         for each in range(first, self._next):
             path = self._paths[each]
@@ -355,7 +380,15 @@ class _Ahead:
                 self._known[each] = known
             elif each > number and os.path.splitext(path.rstrip("/"))[1].lower() in NATIVE:
                 context = contextvars.copy_context()
-                self._running[each] = self._pool.submit(context.run, self._opener, path)
+                self._running[each] = self._pool.submit(context.run, _timed, self._opener, path)
+
+
+def _timed(opener: Callable[[str], Opened], path: str) -> tuple[Opened, bool]:
+    """Return what a file is, and whether opening it waited for most of the time."""
+    begun, worked = time.perf_counter(), time.thread_time()
+    opened = opener(path)
+    worked = time.thread_time() - worked
+    return opened, time.perf_counter() - begun > WAITING * worked + WAITING_SECONDS
 
 
 def _note(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from bfbridge.convert import url_folders as remote
 from bfbridge.convert.locations import (
+    Identities,
     Place,
     Storage,
     check_working_folder,
-    identity,
     is_report,
     is_url,
 )
@@ -133,6 +133,7 @@ def find_sources(
     matcher = None if pattern is None else FilePattern(pattern)
     looked(0, 0)
     listed: list[Listed] = []
+    same = Identities()
     for given in sources:
         source = given
         try:
@@ -142,7 +143,7 @@ def find_sources(
             expanded = _listed(source, options, matcher, recursive, made, skipped)
             listed += [
                 pair for pair in expanded
-                if named or pair[0].error is not None or identity(pair[0].path) not in made
+                if named or pair[0].error is not None or same(pair[0].path) not in made
             ]  # fmt: skip
         except Exception as error:
             if len(sources) == 1:
@@ -195,7 +196,7 @@ def _expand(
         yield from _searched(path.parent, FilePattern(path.name), False, source, made, skipped)
     elif glob.has_magic(source):
         names = sorted(glob.glob(str(path), recursive=True))
-        wanted = [n for n in names if not _is_hidden(Path(n)) and _is_candidate(Path(n))]
+        wanted = [n for n in names if not _is_hidden(n) and _is_candidate(Path(n))]
         if not wanted:
             raise FileMissing(f"{source}: nothing matches.")
         for name in wanted:
@@ -238,10 +239,11 @@ def _is_candidate(path: Path) -> bool:
     return path.is_file() or _is_store(path)
 
 
-def _is_hidden(path: Path) -> bool:
+def _is_hidden(path: str) -> bool:
+    name = os.path.basename(path)
     # A synthetic image is made only for a name that the user gives.
-    synthetic = path.suffix.lower() == ".fake"
-    return path.name.startswith(".") or synthetic or is_partial(path) or is_report(path.name)
+    synthetic = os.path.splitext(name)[1].lower() == ".fake"
+    return name.startswith(".") or synthetic or is_partial(path) or is_report(name)
 
 
 def _is_store(path: Path) -> bool:
@@ -303,16 +305,17 @@ def _walk(
         yield Found(str(folder), relative, reason, "UnreadableFile")
         return
     for entry in entries:
-        path = Path(entry.path)
-        if _is_hidden(path):
+        if _is_hidden(entry.path):
             continue
-        missing = _why_missing(entry.path)
+        missing = _why_missing(entry.path) if entry.is_symlink() else None
         if missing is not None:
             yield Found(entry.path, relative, missing, "FileMissing")
-        elif os.path.isfile(path) or (os.path.isdir(path) and _is_store(path)):
+        elif os.path.isfile(entry.path) or (
+            os.path.isdir(entry.path) and _is_store(Path(entry.path))
+        ):
             yield Found(entry.path, relative)
-        elif os.path.isdir(path):
-            folders.append(path)
+        elif os.path.isdir(entry.path):
+            folders.append(Path(entry.path))
         else:
             skipped.reasons[entry.path] = "no image: this is a pipe, device or socket"
     if recursive:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat as modes
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from types import NoneType, UnionType
@@ -136,7 +137,7 @@ class FileRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it."""
-        return asdict(self)
+        return {**vars(self), "outputs": [vars(output).copy() for output in self.outputs]}
 
     @classmethod
     def from_json(cls, content: Any) -> FileRecord:
@@ -231,11 +232,11 @@ def stamp(paths: Sequence[str], storage: Storage, *, walk: bool = True) -> list[
 
 def _stamp(path: str, walk: bool) -> dict[str, Any]:
     found = []
-    if not os.path.isdir(path):
-        with suppress(OSError):
-            found = [os.stat(path)]
-    elif walk:
-        for root, _, names in os.walk(path):
+    with suppress(OSError):
+        found = [os.stat(path)]
+    if found and modes.S_ISDIR(found[0].st_mode):
+        found = []
+        for root, _, names in os.walk(path) if walk else ():
             for name in names:
                 with suppress(FileNotFoundError):
                     found.append(os.lstat(os.path.join(root, name)))

@@ -23,6 +23,7 @@ from bfbridge.convert.locations import Place, Storage, Url
 from bfbridge.convert.reports.record import STATUSES, FileRecord
 from bfbridge.errors import WriteFailed
 from bfbridge.registry import find
+from bfbridge.runtime.json_text import indented_json
 from bfbridge.storage.atomic import write_bytes_atomically
 from bfbridge.storage.remote.object_store import Objects
 from bfbridge.storage.source import as_source
@@ -157,7 +158,7 @@ class Report:
                 self._journal.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, default=str) + "\n"
+        text = indented_json(self.as_dict(), str) + "\n"
         if isinstance(self.path, Url):
             Objects(as_source(self.path, self._storage)).put("", _encoded(text))
         else:

@@ -135,7 +135,9 @@ class ImagePlans:
 
     def set_size(self, index: int, axis: str, size: int) -> None:
         """Set the size of one image along an axis."""
-        setattr(self.pixels(index), f"size_{axis.lower()}", size)
+        pixels, name = self.pixels(index), f"size_{axis.lower()}"
+        if getattr(pixels, name) != size:
+            setattr(pixels, name, size)
         self._sized.add((index, axis))
 
     def sizes_set(self, index: int) -> dict[str, int]:

@@ -465,6 +465,10 @@ class NewFile:
                 pack_folder(self.target.work_path)
             self.target.commit()
 
+    def stored_document(self) -> OME | None:
+        """Return the document of the finished file; see `WriterBackend.stored_document`."""
+        return None if self._writer is None else self._writer.stored_document()
+
     def _single_stacks(self) -> tuple[list[int], list[str]]:
         """Return images of which only C=0, T=0 was written, and remarks on others with gaps."""
         inherited = [

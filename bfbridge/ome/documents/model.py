@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import BadArgument, MissingExtra, OutOfMemory, UnreadableFile
 from bfbridge.limits import DEFAULT_LIMITS, Limits
+from bfbridge.ome.documents.quick_binding import serialize_quickly
 from bfbridge.ome.documents.repair import note_faults, parse
 from bfbridge.ome.documents.xml import document_text
-from bfbridge.ome.documents.xsdata_binding import serialize
+from bfbridge.ome.documents.xsdata_binding import link_references, serialize
 from bfbridge.ome.pixel_types import pixel_type_of
 
 if TYPE_CHECKING:
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from bfbridge.backend import Image, Quantity
 
 __all__ = [
+    "copied",
     "document_of",
     "model_from_xml",
     "pixels_fields",
@@ -32,6 +37,8 @@ log = logging.getLogger("bfbridge")
 # All characters except those of XML 1.0, section 2.2: control characters, lone surrogates, U+FFFE.
 # Compiled on first use, because that takes longer than most imports.
 _FORBIDDEN: Final = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+# Values that are not copied.
+_VALUES: Final = frozenset({str, int, float, bool, bytes})
 _DECLARATION: Final = re.compile(r"<\?xml\s[^>]*\?>")
 # Markup allowed before a document type: the declaration, comments, processing instructions.
 _PROLOGUE: Final = re.compile(r"(?:\ufeff|\s|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
@@ -174,7 +181,7 @@ def xml_from_model(ome: OME) -> str:
         A text in it contains a character that XML does not allow.
     """
     try:
-        xml = serialize(ome)
+        xml = serialize_quickly(ome) or serialize(ome)
     except ValueError as error:
         # lxml raises this, if installed; without lxml such characters are written unchanged.
         forbidden = _forbidden(ome)
@@ -184,6 +191,35 @@ def xml_from_model(ome: OME) -> str:
     if re.search(_FORBIDDEN, xml) and (forbidden := _forbidden(ome)):
         raise forbidden
     return xml
+
+
+def copied(ome: OME) -> OME:
+    """Return ``ome.model_copy(deep=True)``, several times as fast."""
+    from ome_types.model import Color, Reference
+    from pydantic import BaseModel
+
+    values, linked = (Enum, datetime, Color), False
+
+    def copy_of(value: Any) -> Any:
+        nonlocal linked
+        kind = type(value)
+        if value is None or kind in _VALUES or isinstance(value, values):
+            return value
+        if kind is list:
+            return [copy_of(item) for item in value]
+        if not isinstance(value, BaseModel):
+            return deepcopy(value)
+        linked = linked or isinstance(value, Reference)
+        new = value.model_copy()
+        fields = vars(new)
+        for name, inner in fields.items():
+            fields[name] = copy_of(inner)
+        return new
+
+    found: OME = copy_of(ome)
+    if linked:
+        link_references(found)
+    return found
 
 
 def _forbidden(ome: OME) -> BadArgument | None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from bfbridge.ome.documents.quick_binding import parse_quickly
 from bfbridge.ome.documents.xsdata_binding import xml_context
 from bfbridge.runtime import forking
 
@@ -70,6 +71,9 @@ def parse(xml: bytes) -> tuple[OME, list[str]]:
     ValueError
         It is not well formed, or a required value is not valid.
     """
+    quick = parse_quickly(xml)
+    if quick is not None:
+        return quick, []
     from ome_types import from_xml
     from xsdata.exceptions import ParserError
     from xsdata.formats.dataclass.parsers.config import ParserConfig

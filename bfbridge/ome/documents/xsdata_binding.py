@@ -2,7 +2,7 @@
 
 The only module that uses APIs of these packages that are not documented: the module
 ``xsdata_pydantic_basemodel`` and ``XmlContext`` that ome_types reads and writes with, and
-``XmlContext.build`` and ``XmlMeta.get_all_vars`` of xsdata.
+``XmlContext.build`` and ``XmlMeta.get_all_vars`` of xsdata, and ``OME._link_refs`` of ome_types.
 tests/private_apis/test_xsdata_binding.py tests them.
 """
 
@@ -18,11 +18,19 @@ if TYPE_CHECKING:
     from ome_types import OME
     from pydantic import BaseModel
 
-__all__ = ["SchemaDate", "serialize", "xml_context"]
+__all__ = [
+    "NAMESPACE",
+    "SCHEMA_LOCATION",
+    "SchemaDate",
+    "link_references",
+    "serialize",
+    "xml_context",
+]
 
 _SPACED: Final = re.compile(r"^(\d{4}-\d\d-\d\d) +(\d\d:)")
 _FRACTION: Final = re.compile(r"\.\d{7,}")
-_NAMESPACE: Final = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+NAMESPACE: Final = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+SCHEMA_LOCATION: Final = f"{NAMESPACE} {NAMESPACE}/ome.xsd"
 
 
 class SchemaDate(datetime):
@@ -124,6 +132,11 @@ def _nearest(stored: Any) -> datetime:
     return date
 
 
+def link_references(ome: OME) -> None:
+    """Let each reference in a document refer to the object with its ID, in the same document."""
+    ome._link_refs()
+
+
 @cache
 def _defaults(kind: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
     """Return the fields of a class of the model with their defaults."""
@@ -170,8 +183,8 @@ def serialize(ome: OME) -> str:
         indent="  ",
         xml_declaration=False,
         ignore_unset_attributes=True,
-        schema_location=f"{_NAMESPACE} {_NAMESPACE}/ome.xsd",
+        schema_location=SCHEMA_LOCATION,
     )
     _note_set_fields(ome)
     serializer = XmlSerializer(config=config, context=xml_context())
-    return str(serializer.render(ome, ns_map={None: _NAMESPACE}))
+    return str(serializer.render(ome, ns_map={None: NAMESPACE}))

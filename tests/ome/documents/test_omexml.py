@@ -344,11 +344,16 @@ def test_documents_that_no_model_can_be_made_of(xml: str, reason: str) -> None:
         model_from_xml(xml, "a.tif")
 
 
+QUICK = "bfbridge.ome.documents.repair.parse_quickly"
+
+
 @pytest.mark.parametrize("error", [RuntimeError("x"), KeyError("x"), RecursionError("deep")])
+@pytest.mark.parametrize("parser", ["ome_types.from_xml", QUICK])
 def test_other_failures_of_the_parser_are_ours_too(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
+    parser: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ome_types.from_xml", raiser(error))
+    monkeypatch.setattr(QUICK, lambda xml: None)
+    monkeypatch.setattr(parser, raiser(error))
     with pytest.raises(UnreadableFile, match="break the OME schema") as caught:
         model_from_xml(SOUND, "a.tif")
     assert caught.value.__cause__ is error
@@ -362,6 +367,10 @@ def raiser(error: BaseException) -> Callable[..., None]:
 
 
 def test_too_little_memory_and_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QUICK, raiser(MemoryError()))
+    with pytest.raises(OutOfMemory, match=r"a\.tif: there is not enough memory"):
+        model_from_xml(SOUND, "a.tif")
+    monkeypatch.setattr(QUICK, lambda xml: None)
     monkeypatch.setattr("ome_types.from_xml", raiser(MemoryError()))
     with pytest.raises(OutOfMemory, match=r"a\.tif: there is not enough memory"):
         model_from_xml(SOUND, "a.tif")
