@@ -136,20 +136,20 @@ class AddedLevels(StoreWriter):
         self._source().read(Region(self._added[image].image, 0, start, stop), found)
         return found
 
-    def write_block(self, image: int, level: int, index: Shape5, block: Array) -> None:
-        """Store a block of a lower level; see `StoreWriter.write_block`.
+    def _checked_level(self, image: int, level: int, *arguments: Any) -> LevelWriter:
+        """Return the writer of a lower level; see `StoreWriter._checked_level`.
 
         Raises
         ------
         Unsupported
-            It is one of level 0, which the store has already.
+            It is level 0, which the store has already.
         """
         if level == 0:
             raise Unsupported(
                 f"{self._files.root}: lower levels are being added to this store, and its full "
                 "size cannot be changed meanwhile."
             )
-        super().write_block(image, level, index, block)
+        return super()._checked_level(image, level, *arguments)
 
     def finish(self) -> None:
         """Make the levels part of their images.
