@@ -13,6 +13,7 @@ import struct
 from typing import Final, NamedTuple
 
 from bfbridge.errors import UnreadableFile
+from bfbridge.tiff.jpeg_segments import stated_rgb
 
 __all__ = ["EOI", "HEADER_BYTES", "LARGEST_SIDE", "RST0", "Grid", "JpegHeader", "parse_header"]
 
@@ -209,17 +210,5 @@ def _header(
         _BLOCK * across,
         interval,
         marker in _SEQUENTIAL and bits == 8 and scan[:1] == bytes((components,)),
-        _is_rgb(color, parts[::3]),
+        stated_rgb(*color, parts[::3]),
     )
-
-
-def _is_rgb(color: tuple[bool, int | None], names: bytes) -> bool | None:
-    """Return the colour space as libjpeg's default_decompress_parms finds it, or None."""
-    jfif, adobe = color
-    if len(names) != 3:
-        return None
-    if jfif:
-        return False
-    if adobe is not None:
-        return adobe == 0
-    return names == b"RGB" if names in (b"RGB", b"\1\2\3") else None

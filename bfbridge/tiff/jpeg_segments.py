@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["metadata_of_jpeg", "without_metadata"]
+__all__ = ["metadata_of_jpeg", "stated_rgb", "without_metadata"]
 
 _SOI, _EOI, _SOS, _COM = 0xD8, 0xD9, 0xDA, 0xFE
 _APP0, _APP14 = 0xE0, 0xEE
@@ -136,3 +136,28 @@ def _segments(stream: bytes) -> Iterator[_Segment | bytes]:
             position = following.start()
             coded = stream[end:position]
         yield _Segment(marker, body, coded, fill)
+
+
+def stated_rgb(jfif: bool, adobe: int | None, names: bytes) -> bool | None:
+    """Return whether three components are RGB (False: YCbCr), or None if a header does not say.
+
+    Parameters
+    ----------
+    jfif
+        Whether there is a JFIF segment.
+    adobe
+        Transform of the Adobe segment, or None without one.
+    names
+        Identifiers of the components.
+
+    Notes
+    -----
+    The rules are those of libjpeg's default_decompress_parms.
+    """
+    if len(names) != 3:
+        return None
+    if jfif:
+        return False
+    if adobe is not None:
+        return adobe == 0
+    return names == b"RGB" if names in (b"RGB", b"\1\2\3") else None

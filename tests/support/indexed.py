@@ -25,7 +25,7 @@ MODULO = Modulo("lifetime", 0.0, 0.5, 1.0, None, ("a", "b"), 2, None)
 
 
 class Opened:
-    """What stands in for a reader of Java: its facts and its pixels."""
+    """A double of a reader of Java: its facts and its pixels."""
 
     name = "bioformats"
     format = "Fake"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bfbridge.errors import Unsupported
+from bfbridge.tiff.jpeg_segments import stated_rgb
 from bfbridge_ometiff.structure.segment_layout import JPEG, SegmentLayout
 
 if TYPE_CHECKING:
@@ -52,14 +53,9 @@ def stream_is_rgb(data: bytes) -> bool | None:
         if marker == _START_OF_SCAN:
             break
         position += 2 + length
-    if len(names) != 3:
-        return None
-    if jfif:
-        return False
-    if adobe is not None:
-        return adobe == 0
-    if names in (b"RGB", b"\1\2\3"):
-        return names == b"RGB"
+    stated = stated_rgb(jfif, adobe, names)
+    if stated is not None or len(names) != 3:
+        return stated
     # Subsampled colour is not RGB; scanners do not mark RGB at full size.
     return len(set(factors)) == 1
 

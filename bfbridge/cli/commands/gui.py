@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bfbridge.cli.options.help import GroupedHelp, new_app
-from bfbridge.cli.options.serving import Port
+from bfbridge.cli.options.serving import Browser, Port
 from bfbridge.cli.terminal.browser import has_browser, in_background, tunnel
 from bfbridge.cli.terminal.text import say
 from bfbridge.errors import INSTALL, MissingExtra
@@ -30,14 +30,7 @@ def gui(
             help="Files and URLs that are chosen, or the folder that is listed, at the start.",
         ),
     ] = None,
-    browser: Annotated[
-        bool,
-        typer.Option(
-            "--browser/--no-browser",
-            show_default=False,
-            help="Open the browser, or only print the link; default: open it.",
-        ),
-    ] = True,
+    browser: Browser = True,
     port: Port = 0,
 ) -> None:
     """Choose, show and convert files in a window in the browser.

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import typer
 
 from bfbridge.cli.options.help import GroupedHelp, new_app
-from bfbridge.cli.options.serving import Port
+from bfbridge.cli.options.serving import Browser, Port
 from bfbridge.cli.options.shared import Host, Index, ServedSources, Storage
 from bfbridge.cli.options.values import pairs
 from bfbridge.cli.terminal.browser import fetch, has_browser, in_background, tunnel
@@ -30,14 +30,7 @@ app = new_app()
 @app.command(cls=GroupedHelp)
 def view(
     sources: ServedSources,
-    browser: Annotated[
-        bool,
-        typer.Option(
-            "--browser/--no-browser",
-            show_default=False,
-            help="Open the browser, or only print the link; default: open it.",
-        ),
-    ] = True,
+    browser: Browser = True,
     host: Host = "127.0.0.1",
     port: Port = 0,
     keep: Annotated[

@@ -9,6 +9,7 @@ from bfbridge.cli.options.shared import option
 __all__ = [
     "AccessQuiet",
     "AllowHost",
+    "Browser",
     "Cache",
     "Compression",
     "Cors",
@@ -24,6 +25,13 @@ __all__ = [
 ACCESS = "Access"
 RESOURCES = "Resources"
 
+Browser = Annotated[
+    bool,
+    option(
+        "--browser/--no-browser", show_default=False,
+        help="Open the browser, or only print the link; default: open it.",
+    ),
+]  # fmt: skip
 Port = Annotated[int, option("--port", "-p", metavar="N", help="Port; 0 is any free port.")]
 Compression = Annotated[
     str,
