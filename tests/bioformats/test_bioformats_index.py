@@ -508,7 +508,7 @@ def test_everything_that_java_looked_up_is_a_dependency(tmp_path: Path, folder: 
 NO_JAVA = """
     import sys
     from bfbridge import BioReader
-    from bfbridge.cli.terminal.description import describe
+    from bfbridge.analysis.description import describe
     from bfbridge_bioformats.runtime.machine import machine
 
     with BioReader(sys.argv[1], index=True) as br:

@@ -272,7 +272,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, codec: str) -> list[int]:
 
     def decode(data: Any, out: Any) -> Any:
         sizes.append(out.nbytes)
-        return found.decode(data, out=out)
+        return found.decode(data, out)
 
     changed = {**joined.CODECS, codec: found._replace(decode=decode)}
     monkeypatch.setattr(chunk_reader, "CODECS", changed)

@@ -19,7 +19,7 @@ from bfbridge_omezarr.chunked.indexes import ShardIndexes
 from bfbridge_omezarr.chunked.joined import CODECS, LARGEST, decode_many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,6 +38,9 @@ _KEPT_STORED: Final = 32 * MIB
 _KEPT_SCRATCH: Final = 64 * MIB
 _LARGEST_BOX: Final = 4 * MIB
 """Most decoded bytes of chunks that are decoded together."""
+
+
+_StoredPart = tuple[ChunkPart, str, bytes | memoryview | None]
 
 
 class Workspace:
@@ -94,31 +97,25 @@ class ZarrArrayReader:
         LimitExceeded
             A chunk declares more memory than the limits allow.
         """
-        codec = self._joined_codec
+        info, codec = self._info, self._joined_codec
+        parts: Iterable[_StoredPart]
         if codec is not None and self._has_several(start, stop):
-            self._read_joined(codec, start, stop, out)
-            return
-        for part, key, stored in self._stored_parts(start, stop):
-            self._read_part(part, key, stored, out)
-
-    def _read_part(
-        self, part: ChunkPart, key: str, stored: bytes | memoryview | None, out: NDArray[Any]
-    ) -> None:
-        """Fill the part of a box that lies in one chunk."""
-        info = self._info
-        index, inside, target = part
-        if stored is None:
-            out[target] = info.fill
-            return
-        pixels = out[target]
-        try:
-            flat, span = self._memory(stored, inside, pixels)
-            if info.decoders or span is None:
-                decode_part(stored, info.decoders, flat, self._most, span)
-            if span is not None:
-                self._copy(flat, inside, pixels)
-        except (CodecError, LimitExceeded, MemoryError) as error:
-            raise self._failure(error, key, index) from error
+            parts = self._read_joined(codec, start, stop, out)
+        else:
+            parts = self._stored_parts(start, stop)
+        for (index, inside, target), key, stored in parts:
+            if stored is None:
+                out[target] = info.fill
+                continue
+            part = out[target]
+            try:
+                flat, span = self._memory(stored, inside, part)
+                if info.decoders or span is None:
+                    decode_part(stored, info.decoders, flat, self._most, span)
+                if span is not None:
+                    self._copy(flat, inside, part)
+            except (CodecError, LimitExceeded, MemoryError) as error:
+                raise self._failure(error, key, index) from error
 
     def _has_several(self, start: Sequence[int], stop: Sequence[int]) -> bool:
         """Whether a box consists of several whole chunks, and not too many for the memory."""
@@ -131,8 +128,14 @@ class ZarrArrayReader:
 
     def _read_joined(
         self, codec: Codec, start: Sequence[int], stop: Sequence[int], out: NDArray[Any]
-    ) -> None:
-        """Fill `out` with a box of whole chunks, decoding those that are stored alike together."""
+    ) -> list[_StoredPart]:
+        """Decode the chunks of a box of whole chunks that are stored alike together.
+
+        Returns
+        -------
+        list
+            The parts of `out` that are not filled, as `_stored_parts` yields them.
+        """
         info = self._info
         numbers = chunk_ranges(start, stop, info.chunks)
         indices = list(itertools.product(*numbers))
@@ -143,13 +146,15 @@ class ZarrArrayReader:
         whole = any(done) and not any(b % n for b, n in zip(stop, info.chunks, strict=True))
         if whole:
             self._put(flat, [len(axis) for axis in numbers], out)
+        left: list[_StoredPart] = []
         if whole and all(done):
-            return
+            return left
         for place, part in enumerate(chunk_parts(start, stop, info.chunks)):
             if not done[place]:
-                self._read_part(part, info.outer_key(part[0]), stored[place], out)
+                left.append((part, info.outer_key(part[0]), stored[place]))
             elif not whole:
                 self._copy(rows[place], part[1], out[part[2]])
+        return left
 
     def _stored_many(self, indices: Sequence[tuple[int, ...]]) -> list[bytes | memoryview | None]:
         """Return the stored bytes of each of several small chunks, or None for a missing one."""
@@ -177,9 +182,7 @@ class ZarrArrayReader:
         order = [*range(rank), *(rank + axis for axis in self._inverse or range(rank))]
         as_chunks(out, self._info.chunks)[...] = chunks.transpose(order)
 
-    def _stored_parts(
-        self, start: Sequence[int], stop: Sequence[int]
-    ) -> Iterator[tuple[ChunkPart, str, bytes | memoryview | None]]:
+    def _stored_parts(self, start: Sequence[int], stop: Sequence[int]) -> Iterator[_StoredPart]:
         """Yield the part of a box in each chunk, with the chunk's key and stored bytes.
 
         The bytes are valid until the next part. Chunks of a shard come in the order of the file.

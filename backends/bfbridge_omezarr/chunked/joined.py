@@ -13,7 +13,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -56,7 +55,7 @@ class Codec(NamedTuple):
     join
         ``join(chunks, size)`` returns the joined bytes of chunks of equal kind.
     decode
-        Decodes them, with the argument `out`.
+        ``decode(joined, out)`` decodes them, and returns an object of the decoded length.
     """
 
     kind: Callable[[Bytes, int], bytes | None]
@@ -104,9 +103,17 @@ def _join_zstd(chunks: Sequence[Any], size: int) -> bytes:
     return b"".join(chunks)
 
 
+def _decode_blosc(stored: bytes, out: NDArray[np.uint8]) -> Any:
+    return imagecodecs.blosc_decode(stored, numthreads=1, out=out)
+
+
+def _decode_zstd(stored: bytes, out: NDArray[np.uint8]) -> Any:
+    return imagecodecs.zstd_decode(stored, out=out)
+
+
 CODECS: Final[Mapping[str, Codec]] = {
-    "blosc": Codec(_kind_of_blosc, _join_blosc, partial(imagecodecs.blosc_decode, numthreads=1)),
-    "zstd": Codec(_kind_of_zstd, _join_zstd, imagecodecs.zstd_decode),
+    "blosc": Codec(_kind_of_blosc, _join_blosc, _decode_blosc),
+    "zstd": Codec(_kind_of_zstd, _join_zstd, _decode_zstd),
 }
 
 
@@ -139,7 +146,7 @@ def decode_many(codec: Codec, chunks: Sequence[Bytes | None], out: NDArray[np.ui
             target = out[start:stop].reshape(-1)
             # The caller decodes chunk by chunk after an error, to find the damaged one.
             with suppress(RuntimeError, ValueError):
-                result = codec.decode(codec.join(chunks[start:stop], size), out=target)
+                result = codec.decode(codec.join(chunks[start:stop], size), target)
                 decoded = memoryview(result).nbytes
         done += [decoded == size * (stop - start)] * (stop - start)
     return done
