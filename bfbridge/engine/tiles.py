@@ -149,7 +149,9 @@ def _runs(axis: Axis, chunk: int, unit: int, size: int) -> Iterator[_Run]:
     """Group the parts of one axis to runs that do not extend over multiples of `unit`."""
     if not (isinstance(axis, range) and axis.step == 1):
         for single in _parts(axis, chunk):
-            yield _Run(single, 1, chunk == 1)
+            # An index that is repeated has an array of positions.
+            inner = single[1][2]
+            yield _Run(single, 1, chunk == 1 and isinstance(inner, slice))
         return
     start, end = axis.start, axis.stop
     while start < end:

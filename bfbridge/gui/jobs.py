@@ -16,6 +16,7 @@ from bfbridge.convert.execute.pace import Pace, duration
 from bfbridge.convert.execute.run import Watcher
 from bfbridge.convert.reports.record import FileRecord, reason_of
 from bfbridge.errors import BadArgument, BatchFailed
+from bfbridge.runtime import forking
 
 if TYPE_CHECKING:
     from bfbridge.gui.formats import Order
@@ -54,7 +55,7 @@ class Job(Watcher):
         self.number = number
         self.order = order
         self.state = "waiting"
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._cancelled = False
         self._pace = Pace(1)
         self._files = 1
@@ -252,7 +253,7 @@ class Queue:
         self._jobs: dict[int, Job] = {}
         self._waiting: deque[Job] = deque()
         self._numbers = itertools.count(1)
-        self._changed = threading.Condition()
+        self._changed = forking.condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 

@@ -157,7 +157,10 @@ def test_later_writes_of_a_chunk_win_on_every_level(tmp_path: Path) -> None:
         np.testing.assert_array_equal(corner, np.full(size, 7))
 
 
-def test_a_rewrite_never_overtakes_the_level_above(tmp_path: Path) -> None:
+def test_a_rewrite_never_overtakes_the_level_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bfbridge.engine.assembler.SMALL_LEVEL", 0)
     # The first write is held in the middle of handing its half-size to level 1. The second must
     # wait for it; if it did not, level 1 would end with the first one's pixels.
     held, go = threading.Event(), threading.Event()

@@ -381,3 +381,18 @@ def test_plain_chunks_at_a_url_are_not_joined(tmp_path: Path) -> None:
         writer = StoreWriter.prepare(place, [spec], None, {"chunks": (16, 32), "shards": shards})
         assert writer.write_unit(0, 0) == unit
         writer.abort()
+
+
+@pytest.mark.parametrize("shards", [(48, 64), None])
+def test_a_repeated_index_writes_its_own_chunks_only(tmp_path: Path, shards: Any) -> None:
+    """Chunks of one plane: the last value of a repeated index is kept, as in numpy."""
+    expected = np.zeros((32, 40, 3, 1, 1), np.uint16)
+    values = np.arange(2 * 32 * 40, dtype=np.uint16).reshape(32, 40, 2, 1, 1) + 1
+    options: dict[str, Any] = {"chunks": (16, 16), "shards": shards}
+    with BioWriter(tmp_path / "a.ome.zarr", shape=expected.shape, dtype="u2", **options) as bw:
+        bw[:, :, [1, 1]] = values
+    expected[:, :, [1, 1]] = values
+    with BioReader(tmp_path / "a.ome.zarr") as br:
+        np.testing.assert_array_equal(br[:].reshape(expected.shape), expected)
+        again = br[:, :, [1, 1, 0]].reshape(expected.shape)
+        np.testing.assert_array_equal(again, expected[:, :, [1, 1, 0]])
