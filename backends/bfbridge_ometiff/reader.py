@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -29,6 +28,7 @@ from bfbridge.errors import (
 )
 from bfbridge.reader_base import plane_parts, refuse_options
 from bfbridge.runtime import forking
+from bfbridge.runtime.cached_property import cached_property
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.dataset import Dataset, open_dataset
 from bfbridge_ometiff.reading.planes import ABSENT

@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -26,6 +25,7 @@ from bfbridge.limits import check
 from bfbridge.ome.documents.xml import OmeDocument, OmeImage, parse_ome_xml
 from bfbridge.ome.objectives import magnifications_in, magnifications_of
 from bfbridge.ome.roles import ImageRole, roles_in_xml
+from bfbridge.runtime.cached_property import cached_property
 from bfbridge_omezarr.attributes.extras import extras_of
 from bfbridge_omezarr.attributes.records import channels_from, name_from, sizes_from, time_step_from
 from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -32,6 +31,7 @@ from bfbridge.files.array_images import ArrayImages, images_of
 from bfbridge.ome.metadata import carry
 from bfbridge.reader import BioReader
 from bfbridge.runtime.arguments import flag, one_of, whole
+from bfbridge.runtime.cached_property import cached_property
 from bfbridge.views import ImageView
 
 if TYPE_CHECKING:

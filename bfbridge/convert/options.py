@@ -19,7 +19,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
-from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,7 @@ from bfbridge.convert.option_kinds import (
 )
 from bfbridge.convert.option_kinds import declare as _option
 from bfbridge.errors import BadArgument, Unsupported
+from bfbridge.runtime.cached_property import cached_property
 from bfbridge.runtime.writer_options import refuse_unknown
 
 if TYPE_CHECKING:

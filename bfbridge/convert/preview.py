@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +38,7 @@ from bfbridge.engine.pyramid import plan_levels
 from bfbridge.files.writing.image_plans import check_fill_value, deep_chunk
 from bfbridge.ome import metadata
 from bfbridge.ome.documents.repair import collected_faults
+from bfbridge.runtime.cached_property import cached_property
 
 if TYPE_CHECKING:
     from ome_types import model

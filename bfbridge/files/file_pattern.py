@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 from bfbridge.errors import BadArgument
+from bfbridge.runtime.cached_property import cached_property
 
 __all__ = ["FilePattern", "is_pattern"]
 

@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from bfbridge.backend import OpenOptions, ReaderBackend
 from bfbridge.engine.workers import worker_count
 from bfbridge.errors import BadArgument, BfbridgeError, Closed, OutOfMemory, UnreadableFile
 from bfbridge.runtime import finalizers, forking
+from bfbridge.runtime.cached_property import cached_property
 from bfbridge.storage.source import Source
 
 __all__ = ["OpenFile"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,6 +14,7 @@ from bfbridge.large_image.frames import AXES, Frames
 from bfbridge.large_image.regions.coordinates import Coordinates
 from bfbridge.large_image.regions.geometry import Geometry
 from bfbridge.runtime.arguments import whole
+from bfbridge.runtime.cached_property import cached_property
 
 if TYPE_CHECKING:
     from bfbridge.reader import BioReader

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from bfbridge.rendering.contrast import Contrast
 from bfbridge.rendering.picture import read_planes
 from bfbridge.rendering.plan import Drawing, Plane, is_indexed, plan_drawing
 from bfbridge.rendering.style import parse_style
+from bfbridge.runtime.cached_property import cached_property
 from bfbridge.virtual.boxes import (
     Box,
     draw_planes,

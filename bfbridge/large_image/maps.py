@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,6 +17,7 @@ from bfbridge.large_image.regions.geometry import Geometry
 from bfbridge.large_image.source import TileSource
 from bfbridge.rendering.plan import is_indexed
 from bfbridge.runtime.arguments import number
+from bfbridge.runtime.cached_property import cached_property
 from bfbridge.virtual.boxes import Box, draw_planes, is_identity, needed_planes
 
 if TYPE_CHECKING:

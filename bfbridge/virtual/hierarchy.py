@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
-from functools import cached_property, reduce
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from bfbridge.ome.extras import NAMESPACE as EXTRAS_NAMESPACE
 from bfbridge.ome.extras import find_extras
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.runtime import forking
+from bfbridge.runtime.cached_property import cached_property
 from bfbridge.virtual.chunks import encode_chunk
 from bfbridge.virtual.pyramid import LARGEST_SIDE, Pyramid, VirtualImage, check_side
 

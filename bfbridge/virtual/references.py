@@ -8,7 +8,6 @@ stored separately in an encoding that Zarr has a codec for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -17,6 +16,7 @@ from bfbridge.backend import Level
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.ngff.compression import parse_compression
 from bfbridge.ngff.documents import array_document, dimension_names
+from bfbridge.runtime.cached_property import cached_property
 from bfbridge.virtual.hierarchy import VirtualHierarchy
 from bfbridge.virtual.pyramid import Pyramid, VirtualLevel
 

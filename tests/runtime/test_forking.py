@@ -6,6 +6,7 @@ import ast
 import io
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import bfbridge
 from bfbridge import BioReader, BioWriter
 from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.runtime import forking
+from bfbridge.runtime.cached_property import cached_property
 from bfbridge.storage.source import as_source
 from tests.support.forks import Child
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
@@ -323,3 +325,26 @@ def test_a_part_of_a_shared_store_is_written_by_who_opened_it(tmp_path: Path):
     BioWriter.finish(path)
     with BioReader(path) as br:
         assert np.array_equal(br.read(keepdims=True), FACE)
+
+
+def test_no_module_uses_the_cached_property_of_functools():
+    """In Python 3.11 its lock belongs to a class, and is not made anew in a child."""
+    for path in (*ROOT.rglob("*.py"), *(ROOT.parent / "backends").rglob("*.py")):
+        if path.name != "cached_property.py":
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"functools\b.*\bcached_property", text), path
+
+
+def test_a_cached_property_is_computed_once_for_each_object():
+    class Numbered:
+        calls = 0
+
+        @cached_property
+        def value(self) -> int:
+            """The number of the call."""
+            Numbered.calls += 1
+            return Numbered.calls
+
+    one, two = Numbered(), Numbered()
+    assert (one.value, one.value, two.value, one.value) == (1, 1, 2, 1)
+    assert Numbered.value.__doc__ == "The number of the call."

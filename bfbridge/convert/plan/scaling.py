@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from bfbridge.errors import BadArgument, ReadFailed
 from bfbridge.ome.metadata import writable_dtype
+from bfbridge.runtime.cached_property import cached_property
 
 __all__ = ["Scaling", "plan_scaling"]
 
